@@ -1,0 +1,39 @@
+"""Bucket indexer: references very large object-store prefixes as versioned artifacts.
+
+    version = indexer.snapshot("s3://bucket/prefix/", name="project/artifact")
+    for table in indexer.open("project/artifact:latest").entries("train/"): ...
+
+Invariants
+  * Importing the package loads nothing heavy and does nothing; public names are found when used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from indexer.errors import IndexerError
+    from indexer.library import Version, open, snapshot  # noqa: A004 - meant as `indexer.open`
+
+__version__ = "0.1.0"
+
+__all__ = ["IndexerError", "Version", "__version__", "open", "snapshot"]
+
+_HOMES = {
+    "IndexerError": "indexer.errors",
+    "Version": "indexer.library",
+    "open": "indexer.library",
+    "snapshot": "indexer.library",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+    if name not in _HOMES:
+        raise AttributeError(f"module 'indexer' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,124 @@
+"""The composition root: names concrete classes, wires them, and closes them again.
+
+Invariants
+  * Nothing else chooses an implementation; everything below receives protocols.
+  * What is opened here is closed here, in the opposite order, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indexer.catalog.catalog import Catalog
+from indexer.job import JobParts, Snapshot, run_job
+from indexer.limits import (
+    FIRST_CONTACT_ATTEMPTS_MAX,
+    IN_FLIGHT_DEFAULT,
+    REQUEST_ATTEMPTS_MAX,
+    THREADS_MAX,
+)
+from indexer.pipeline.trigger import SnapshotRequest
+from indexer.protocols import Store
+from indexer.slice import SliceContext
+from indexer.stores.s3 import S3Connection, connect
+from indexer.stores.s3_client import S3Options
+from indexer.stores.wrappers import ResilientConnection
+from indexer.telemetry import Counters, logger
+from workers.clock import Clock, SystemClock
+from workers.control import Limits
+from workers.limiter import Limiter
+from workers.retry import Retry, RetryBudget
+from workers.threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How sources are reached: one set of options a scheme, and the most requests in flight."""
+
+    s3: S3Options = field(default_factory=S3Options)
+    in_flight: int = IN_FLIGHT_DEFAULT
+
+
+class App:
+    """An open data folder, and what can be done with it."""
+
+    def __init__(self, catalog: Catalog, threads: Threads, clock: Clock) -> None:
+        self.catalog = catalog
+        self._threads = threads
+        self._clock = clock
+
+    async def snapshot(
+        self,
+        request: SnapshotRequest,
+        options: SourceOptions,
+        counters: Counters | None = None,
+    ) -> Snapshot:
+        """Lists what the request names and commits it. See `job.run_job`."""
+        counters = counters or Counters()
+        limiter = Limiter(_limits(options.in_flight), clock=self._clock)
+        log = logger(job=str(request.name), source=str(request.uri))
+
+        def on_retry(attempt: int, error: Exception, delay_s: float) -> None:
+            counters.retries += 1
+            log.info("retry", attempt=attempt, error=str(error), delay_s=round(delay_s, 3))
+
+        def context(store: Store, known: Sequence[str]) -> SliceContext:
+            return SliceContext(
+                store=store,
+                content=self.catalog.content,
+                tracker=self.catalog.tracker,
+                threads=self._threads,
+                slots=lambda: limiter.limit,
+                counters=counters,
+                clock=self._clock,
+                known=known,
+            )
+
+        async with connect(options.s3, self.catalog.facts, counters) as connection:
+            parts = JobParts(
+                connection=ResilientConnection(
+                    connection,
+                    limiter=limiter,
+                    retry=self._retry(REQUEST_ATTEMPTS_MAX),
+                    first_contact=self._retry(FIRST_CONTACT_ATTEMPTS_MAX),
+                    on_retry=on_retry,
+                ),
+                tracker=self.catalog.tracker,
+                context=context,
+                clock=self._clock,
+                counters=counters,
+            )
+            snapshot = await run_job(request, parts)
+        log.info("committed", ref=snapshot.result.version.ref, created=snapshot.result.created)
+        return snapshot
+
+    def _retry(self, attempts_max: int) -> Retry:
+        return Retry(attempts_max=attempts_max, budget=RetryBudget(), clock=self._clock)
+
+    @asynccontextmanager
+    async def s3(self, options: S3Options) -> AsyncIterator[S3Connection]:
+        """A connection to S3, for looking at what it is."""
+        async with connect(options, self.catalog.facts, Counters()) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def open_app(data: Path, clock: Clock | None = None) -> AsyncIterator[App]:
+    """The app on a data folder, which is made if it is not there.
+
+    Raises `UnusableDataFolder`.
+    """
+    clock = clock or SystemClock()
+    async with (
+        Threads(THREADS_MAX) as threads,
+        Catalog.open(data, clock) as catalog,
+    ):
+        yield App(catalog, threads, clock)
+
+
+def _limits(in_flight: int) -> Limits:
+    start = min(in_flight, Limits().start)
+    return Limits(start=start, lowest=min(start, Limits().lowest), highest=in_flight)

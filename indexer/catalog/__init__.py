@@ -1,0 +1,16 @@
+"""The embedded catalog: projects, artifacts, versions, aliases and runs in one data folder.
+
+    DIR/format                    what wrote the folder
+    DIR/catalog.db                SQLite: everything that has a name              (database, schema)
+    DIR/shards/ab/ab….parquet     rows, named by their digest                     (folder)
+    DIR/blobs/cd/cd…              roots of manifests, tilings, named by their hash
+
+`catalog.Catalog` opens it and hands out its parts: `tracker` takes shards and commits, `reader`
+answers what people ask, `labels` moves aliases and notes, `content` reads what is named by a hash.
+
+Invariants
+  * Files are written and on the disk before the transaction that names them; a file that no
+    version names is garbage and harms nobody.
+  * All that a commit changes, it changes in one transaction.
+  * Any number of processes may use one folder at the same time.
+"""

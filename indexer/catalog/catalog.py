@@ -1,0 +1,52 @@
+"""Opening a data folder, and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.catalog.database import Database
+from indexer.catalog.facts import Facts
+from indexer.catalog.folder import DataFolder, FolderBlobStore
+from indexer.catalog.labels import Labels
+from indexer.catalog.reader import Reader
+from indexer.catalog.tracker import CatalogTracker
+from indexer.content import ContentStore
+from indexer.limits import DATA_FOLDER_THREADS
+from workers.clock import Clock
+from workers.threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """An open catalog: `async with Catalog.open(folder, clock) as catalog`."""
+
+    folder: DataFolder
+    content: ContentStore
+    tracker: CatalogTracker
+    reader: Reader
+    labels: Labels
+    facts: Facts
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, clock: Clock) -> AsyncIterator[Catalog]:
+        """The catalog in the folder at `path`, made on first use.
+
+        Raises `UnusableDataFolder`, and `Temporary` when another process holds it too long.
+        """
+        async with Threads(DATA_FOLDER_THREADS) as threads:
+            folder = await threads.run(DataFolder.prepare, path, clock.now())
+            async with Database.open(folder, clock) as database:
+                files = FolderBlobStore(folder.path, threads)
+                content = ContentStore(files)
+                yield cls(
+                    folder=folder,
+                    content=content,
+                    tracker=CatalogTracker(database, files, content, threads, clock),
+                    reader=Reader(database),
+                    labels=Labels(database, clock),
+                    facts=Facts(database, clock),
+                )

@@ -1,0 +1,126 @@
+"""The ids behind names, and what to say when a name is not there.
+
+`find_…` answers None for what is not there. `require_…` raises `NoSuchVersion`, which offers names
+that are. Every function takes a connection inside of a transaction.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+from indexer.catalog.schema import aliases, artifacts, projects, versions
+from indexer.commit_rules import LATEST
+from indexer.errors import NoSuchVersion
+from indexer.limits import NAMES_COMPARED_MAX, NAMES_SUGGESTED_MAX
+from indexer.protocols import Consistency
+from indexer.references import DIGEST_PATTERN, VERSION_PATTERN, ArtifactName
+
+
+def find_project(connection: Connection, project: str) -> int | None:
+    """The project's id."""
+    return connection.execute(select(projects.c.id).where(projects.c.name == project)).scalar()
+
+
+def find_artifact(connection: Connection, name: ArtifactName) -> int | None:
+    """The artifact's id."""
+    return connection.execute(
+        select(artifacts.c.id)
+        .join(projects, artifacts.c.project_id == projects.c.id)
+        .where(projects.c.name == name.project, artifacts.c.name == name.artifact)
+    ).scalar()
+
+
+def find_newest(connection: Connection, artifact_id: int, *, partial: bool) -> int | None:
+    """The id of the version that a commit would follow: `latest`, or the newest partial one."""
+    if not partial:
+        return find_alias(connection, artifact_id, LATEST)
+    return _newest(connection, artifact_id, versions.c.consistency == Consistency.PARTIAL.value)
+
+
+def find_alias(connection: Connection, artifact_id: int, alias: str) -> int | None:
+    """The id of the version that an alias names."""
+    return connection.execute(
+        select(aliases.c.version_id).where(
+            aliases.c.artifact_id == artifact_id, aliases.c.name == alias
+        )
+    ).scalar()
+
+
+def require_project(connection: Connection, project: str) -> int:
+    """The project's id."""
+    found = find_project(connection, project)
+    if found is None:
+        known = _names(connection, select(projects.c.name))
+        raise NoSuchVersion(
+            f"there is no project {project!r} here; "
+            f"{_offer(project, known, 'the projects are', 'none was made yet')}."
+        )
+    return found
+
+
+def require_artifact(connection: Connection, name: ArtifactName) -> int:
+    """The artifact's id."""
+    project_id = require_project(connection, name.project)
+    found = find_artifact(connection, name)
+    if found is None:
+        known = _names(
+            connection, select(artifacts.c.name).where(artifacts.c.project_id == project_id)
+        )
+        raise NoSuchVersion(
+            f"there is no artifact {name}; "
+            f"{_offer(name.artifact, known, 'the project has', 'the project has none')}."
+        )
+    return found
+
+
+def require_version(connection: Connection, name: ArtifactName, selector: str) -> tuple[int, int]:
+    """The ids of an artifact and of the version that `v3`, an alias or `sha256:…` selects there.
+
+    A digest selects the newest version that has it.
+    """
+    artifact_id = require_artifact(connection, name)
+    if match := VERSION_PATTERN.fullmatch(selector):
+        found = _newest(connection, artifact_id, versions.c.number == int(match.group(1)))
+    elif DIGEST_PATTERN.fullmatch(selector):
+        found = _newest(connection, artifact_id, versions.c.manifest_digest == selector)
+    else:
+        found = find_alias(connection, artifact_id, selector)
+    if found is None:
+        mark = "@" if DIGEST_PATTERN.fullmatch(selector) else ":"
+        there_is = _what_there_is(connection, artifact_id, selector)
+        raise NoSuchVersion(f"there is no {name}{mark}{selector}; {there_is}.")
+    return artifact_id, found
+
+
+def _newest(connection: Connection, artifact_id: int, which: ColumnElement[bool]) -> int | None:
+    selected = (
+        select(versions.c.id)
+        .where(versions.c.artifact_id == artifact_id, which)
+        .order_by(versions.c.number.desc())
+        .limit(1)
+    )
+    return connection.execute(selected).scalar()
+
+
+def _what_there_is(connection: Connection, artifact_id: int, selector: str) -> str:
+    newest = connection.execute(
+        select(func.max(versions.c.number)).where(versions.c.artifact_id == artifact_id)
+    ).scalar_one()
+    numbers = f"v0 to v{newest}" if newest else "v0 alone"
+    known = _names(connection, select(aliases.c.name).where(aliases.c.artifact_id == artifact_id))
+    return f"it has {numbers} and {_offer(selector, known, 'the aliases', 'no alias')}"
+
+
+def _names(connection: Connection, selected: Select[str]) -> Sequence[str]:
+    return connection.execute(selected.limit(NAMES_COMPARED_MAX)).scalars().all()
+
+
+def _offer(wrong: str, known: Sequence[str], some: str, none: str) -> str:
+    if not known:
+        return none
+    near = difflib.get_close_matches(wrong, known, NAMES_SUGGESTED_MAX)
+    names = near or sorted(known)[:NAMES_SUGGESTED_MAX]
+    return f"{some} {', '.join(names)}{', …' if len(names) < len(known) else ''}"

@@ -1,0 +1,244 @@
+"""What people ask of the catalog: which projects, artifacts, versions and scans there are.
+
+Invariants
+  * Every answer is of one moment, and of at most `limit` rows; the next page begins after the
+    last row of this one, so nothing is skipped or repeated while others write.
+  * A name that is not there raises `NoSuchVersion`, which names what there is; an artifact without
+    rows does not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from indexer.catalog.database import Database
+from indexer.catalog.lookup import require_artifact, require_project, require_version
+from indexer.catalog.records import SELECT_VERSIONS, read_version, read_versions
+from indexer.catalog.schema import (
+    alias_moves,
+    aliases,
+    artifact_types,
+    artifacts,
+    projects,
+    scans,
+    versions,
+)
+from indexer.commit_rules import LATEST
+from indexer.limits import CATALOG_ROWS_MAX
+from indexer.protocols import Consistency, VersionRecord
+from indexer.references import ArtifactName
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    """A project, how much there is in it, and when something was last committed to it."""
+
+    name: str
+    artifacts: int
+    versions: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """An artifact and its newest complete version, None where all are partial.
+
+    `updated_at` is the time of its last commit, also of one that changed nothing.
+    """
+
+    name: ArtifactName
+    type: str
+    versions: int
+    latest: VersionRecord | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """A scan that created a version or confirmed it; `tiling` is the name of a blob.
+
+    `id` ascends with time and is a cursor, nothing else.
+    """
+
+    id: int
+    run_id: str
+    created: bool
+    started_at: datetime
+    finished_at: datetime
+    listed: int
+    consistency: Consistency
+    tiling: str
+    statistics: dict[str, Any]
+    sources: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """Where an alias went: a version's number, or None when it was removed."""
+
+    number: int | None
+    moved_at: datetime
+
+
+class Reader:
+    """Answers questions; changes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def projects(
+        self, *, after: str | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ProjectRecord]:
+        """All projects by name, those after the name `after`."""
+        return await self._database.read(_projects, after, limit)
+
+    async def artifacts(
+        self, project: str, *, after: str | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ArtifactRecord]:
+        """A project's artifacts by name, those after the name `after`."""
+        return await self._database.read(_artifacts, project, after, limit)
+
+    async def versions(
+        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[VersionRecord]:
+        """An artifact's versions, newest first, those older than the number `after`."""
+        return await self._database.read(_versions, name, after, limit)
+
+    async def version(self, name: ArtifactName, selector: str) -> VersionRecord:
+        """The version that `v3`, an alias or `sha256:…` (the newest that has it) selects."""
+        return await self._database.read(_version, name, selector)
+
+    async def scans(
+        self,
+        name: ArtifactName,
+        selector: str,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+    ) -> list[ScanSummary]:
+        """The scans of a version, first the one that created it, those after the id `after`."""
+        return await self._database.read(_scans, name, selector, after, limit)
+
+    async def alias_moves(
+        self, name: ArtifactName, alias: str, *, limit: int = CATALOG_ROWS_MAX
+    ) -> list[AliasMove]:
+        """Where an alias has been, its last move first."""
+        return await self._database.read(_alias_moves, name, alias, limit)
+
+
+def _projects(connection: Connection, after: str | None, limit: int) -> list[ProjectRecord]:
+    artifacts_of = select(func.count()).where(artifacts.c.project_id == projects.c.id)
+    versions_of = (
+        select(func.count())
+        .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
+        .where(artifacts.c.project_id == projects.c.id)
+    )
+    updated = select(func.max(artifacts.c.updated_at)).where(
+        artifacts.c.project_id == projects.c.id
+    )
+    selected = select(
+        projects.c.name,
+        artifacts_of.scalar_subquery().label("artifacts"),
+        versions_of.scalar_subquery().label("versions"),
+        updated.scalar_subquery().label("updated_at"),
+    )
+    if after is not None:
+        selected = selected.where(projects.c.name > after)
+    rows = connection.execute(selected.order_by(projects.c.name).limit(limit))
+    return [ProjectRecord(**row) for row in rows.mappings()]
+
+
+def _artifacts(
+    connection: Connection, project: str, after: str | None, limit: int
+) -> list[ArtifactRecord]:
+    project_id = require_project(connection, project)
+    versions_of = select(func.count()).where(versions.c.artifact_id == artifacts.c.id)
+    latest_of = select(aliases.c.version_id).where(
+        aliases.c.artifact_id == artifacts.c.id, aliases.c.name == LATEST
+    )
+    selected = (
+        select(
+            artifacts.c.name,
+            artifact_types.c.name.label("type"),
+            versions_of.scalar_subquery().label("versions"),
+            latest_of.scalar_subquery().label("latest_id"),
+            artifacts.c.updated_at,
+        )
+        .join(artifact_types, artifacts.c.type_id == artifact_types.c.id)
+        .where(artifacts.c.project_id == project_id)
+    )
+    if after is not None:
+        selected = selected.where(artifacts.c.name > after)
+    rows = connection.execute(selected.order_by(artifacts.c.name).limit(limit)).all()
+    latest = read_versions(
+        connection, SELECT_VERSIONS.where(versions.c.id.in_([row.latest_id for row in rows]))
+    )
+    return [
+        ArtifactRecord(
+            name=ArtifactName(project, row.name),
+            type=row.type,
+            versions=row.versions,
+            latest=latest.get(row.latest_id),
+            updated_at=row.updated_at,
+        )
+        for row in rows
+    ]
+
+
+def _versions(
+    connection: Connection, name: ArtifactName, after: int | None, limit: int
+) -> list[VersionRecord]:
+    artifact_id = require_artifact(connection, name)
+    selected = SELECT_VERSIONS.where(versions.c.artifact_id == artifact_id)
+    if after is not None:
+        selected = selected.where(versions.c.number < after)
+    selected = selected.order_by(versions.c.number.desc()).limit(limit)
+    return list(read_versions(connection, selected).values())
+
+
+def _version(connection: Connection, name: ArtifactName, selector: str) -> VersionRecord:
+    _, version_id = require_version(connection, name, selector)
+    return read_version(connection, version_id)
+
+
+def _scans(
+    connection: Connection, name: ArtifactName, selector: str, after: int | None, limit: int
+) -> list[ScanSummary]:
+    _, version_id = require_version(connection, name, selector)
+    selected = select(scans).where(scans.c.version_id == version_id)
+    if after is not None:
+        selected = selected.where(scans.c.id > after)
+    rows = connection.execute(selected.order_by(scans.c.id).limit(limit))
+    return [
+        ScanSummary(
+            id=row["id"],
+            run_id=row["run_id"],
+            created=row["created"],
+            started_at=row["started_at"],
+            finished_at=row["finished_at"],
+            listed=row["listed"],
+            consistency=Consistency(row["consistency"]),
+            tiling=row["tiling"],
+            statistics=row["statistics"],
+            sources=row["sources"],
+        )
+        for row in rows.mappings()
+    ]
+
+
+def _alias_moves(
+    connection: Connection, name: ArtifactName, alias: str, limit: int
+) -> list[AliasMove]:
+    artifact_id = require_artifact(connection, name)
+    rows = connection.execute(
+        select(versions.c.number, alias_moves.c.moved_at)
+        .join_from(alias_moves, versions, alias_moves.c.version_id == versions.c.id, isouter=True)
+        .where(alias_moves.c.artifact_id == artifact_id, alias_moves.c.name == alias)
+        .order_by(alias_moves.c.id.desc())
+        .limit(limit)
+    )
+    return [AliasMove(**row) for row in rows.mappings()]

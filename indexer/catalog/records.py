@@ -1,0 +1,95 @@
+"""Rows of the catalog as the values that the rest of the indexer knows.
+
+Every function takes a connection inside of a transaction, so that what it reads belongs together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, Select, select
+
+from indexer.catalog.schema import (
+    aliases,
+    artifact_types,
+    artifacts,
+    manifests,
+    projects,
+    versions,
+)
+from indexer.protocols import Consistency, VersionRecord
+from indexer.references import ArtifactName
+
+SELECT_VERSIONS: Final = (
+    select(
+        versions.c.id,
+        projects.c.name.label("project"),
+        artifacts.c.name.label("artifact"),
+        artifact_types.c.name.label("type"),
+        versions.c.number,
+        versions.c.manifest_digest,
+        manifests.c.wandb_digest,
+        manifests.c.wandb_reason,
+        manifests.c.objects,
+        manifests.c.size_bytes,
+        versions.c.listed,
+        versions.c.consistency,
+        versions.c.notes,
+        versions.c.run_id,
+        versions.c.created_at,
+        versions.c.confirmed_at,
+    )
+    .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
+    .join(projects, artifacts.c.project_id == projects.c.id)
+    .join(artifact_types, artifacts.c.type_id == artifact_types.c.id)
+    .join(manifests, versions.c.manifest_digest == manifests.c.digest)
+)
+"""All versions; what narrows it down decides which."""
+
+
+def read_versions(
+    connection: Connection, selected: Select[*tuple[Any, ...]]
+) -> dict[int, VersionRecord]:
+    """The records of `SELECT_VERSIONS`, narrowed down, by their rows' ids and in order."""
+    rows = connection.execute(selected).mappings().all()
+    names = _aliases_of(connection, [row["id"] for row in rows])
+    return {row["id"]: _version(row, names[row["id"]]) for row in rows}
+
+
+def read_version(connection: Connection, version_id: int) -> VersionRecord:
+    """The record of one version that is known to be there."""
+    return read_versions(connection, SELECT_VERSIONS.where(versions.c.id == version_id))[version_id]
+
+
+def _aliases_of(connection: Connection, version_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    found = connection.execute(
+        select(aliases.c.version_id, aliases.c.name)
+        .where(aliases.c.version_id.in_(list(version_ids)))
+        .order_by(aliases.c.name)
+    )
+    names: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+    for version_id, name in found:
+        names[version_id] += (name,)
+    return names
+
+
+def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
+    return VersionRecord(
+        name=ArtifactName(row["project"], row["artifact"]),
+        type=row["type"],
+        number=row["number"],
+        digest=row["manifest_digest"],
+        wandb_digest=row["wandb_digest"],
+        wandb_reason=row["wandb_reason"],
+        objects=row["objects"],
+        size_bytes=row["size_bytes"],
+        listed=row["listed"],
+        consistency=Consistency(row["consistency"]),
+        aliases=alias_names,
+        notes=row["notes"],
+        run_id=row["run_id"],
+        created_at=row["created_at"],
+        confirmed_at=row["confirmed_at"],
+    )

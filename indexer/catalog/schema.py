@@ -1,0 +1,179 @@
+"""The catalog's tables.
+
+Invariants
+  * Migrations make what stands here, and a test compares the two; `REVISION` is the newest of them.
+  * Rows of versions, scans and manifests are written once, but for a version's notes and the time
+    at which it was last confirmed. What moves are aliases, and every move is kept.
+  * Nothing here is special to SQLite.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+REVISION: Final = "0001"
+"""The revision of this schema, as `migrations/versions` ends in it."""
+
+NAME_CHARACTERS_MAX: Final = 128
+DIGEST_CHARACTERS: Final = len("sha256:") + 64
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time with its zone, kept as microseconds since 1970: the same on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        if value is None:
+            return None
+        assert value.tzinfo is not None
+        return (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(NAME_CHARACTERS_MAX), nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+)
+
+artifact_types = Table(
+    "artifact_types",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", String(NAME_CHARACTERS_MAX), nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("type_id", ForeignKey("artifact_types.id"), nullable=False),
+    Column("name", String(NAME_CHARACTERS_MAX), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(NAME_CHARACTERS_MAX), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("digest", String(DIGEST_CHARACTERS), primary_key=True),
+    Column("objects", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("wandb_digest", String(32)),
+    Column("wandb_reason", Text),
+)
+"""Facts that follow from a manifest alone; its root is a blob whose name is in the digest."""
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("artifact_id", ForeignKey("artifacts.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("manifest_digest", ForeignKey("manifests.digest"), nullable=False),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("listed", BigInteger, nullable=False),
+    Column("consistency", String(16), nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("confirmed_at", Moment, nullable=False),
+    UniqueConstraint("artifact_id", "number"),
+    Index(None, "artifact_id", "manifest_digest"),
+    Index(None, "manifest_digest"),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("artifact_id", ForeignKey("artifacts.id"), primary_key=True),
+    Column("name", String(NAME_CHARACTERS_MAX), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("moved_at", Moment, nullable=False),
+)
+
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("artifact_id", ForeignKey("artifacts.id"), nullable=False),
+    Column("name", String(NAME_CHARACTERS_MAX), nullable=False),
+    Column("version_id", ForeignKey("versions.id")),
+    Column("moved_at", Moment, nullable=False),
+    Index(None, "artifact_id", "name"),
+)
+"""Where an alias went, each time; without a version it was removed."""
+
+scans = Table(
+    "scans",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("request_id", String(NAME_CHARACTERS_MAX), nullable=False, unique=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("created", Boolean, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment, nullable=False),
+    Column("listed", BigInteger, nullable=False),
+    Column("consistency", String(16), nullable=False),
+    Column("tiling", String(64), nullable=False),
+    Column("statistics", JSON, nullable=False),
+    Column("sources", JSON, nullable=False),
+)
+"""One row for every commit: the scan that created a version, or confirmed it. A commit is found
+again by its request; `tiling` names a blob."""
+
+endpoint_facts = Table(
+    "endpoint_facts",
+    metadata,
+    Column("endpoint", String(2048), primary_key=True),
+    Column("facts", JSON, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+"""What a server was found to honour."""

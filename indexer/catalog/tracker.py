@@ -1,0 +1,138 @@
+"""The catalog as a `Tracker`: shards go to files, a commit is one transaction.
+
+Invariants
+  * Every shard that is taken was read again and has its digest; a manifest that is committed says
+    of each what is true.
+  * Whatever a transaction names is on the disk before it begins.
+  * All commits of one artifact happen one after another, in whatever processes they are made.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection
+
+from indexer.catalog.commit import Evidence, commit, find_wandb_digest, outcome, repeated
+from indexer.catalog.database import Database
+from indexer.catalog.folder import FolderBlobStore
+from indexer.catalog.lookup import find_artifact, find_newest
+from indexer.catalog.records import read_version
+from indexer.commit_rules import check_request, check_shard
+from indexer.content import ContentStore, decode_shard
+from indexer.errors import CorruptContent, NoSuchVersion
+from indexer.manifest import Manifest, ShardRef, read_manifest
+from indexer.protocols import CommitRequest, CommitResult, VersionRecord
+from indexer.references import ArtifactName
+from indexer.wandb_digest import WandbDigest, WandbDigester
+from workers.clock import Clock
+from workers.threads import Threads
+
+RUN_ID_BYTES: Final = 8
+
+
+class CatalogTracker:
+    """`Tracker` over a catalog's database and files."""
+
+    def __init__(
+        self,
+        database: Database,
+        files: FolderBlobStore,
+        content: ContentStore,
+        threads: Threads,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._content = content
+        self._threads = threads
+        self._clock = clock
+
+    async def parent(self, name: ArtifactName, *, partial: bool = False) -> VersionRecord | None:
+        return await self._database.read(_parent, name, partial)
+
+    async def manifest(self, digest: str) -> Manifest:
+        if not await self._database.read(find_wandb_digest, digest):
+            raise NoSuchVersion(f"there is no version with the digest {digest}.")
+        return read_manifest(await self._content.get(_blob_of(digest)))
+
+    async def missing(self, digests: Sequence[str]) -> set[str]:
+        files = {_file_of(digest): digest for digest in digests}
+        return {files[name] for name in await self._files.absent(list(files))}
+
+    async def put_shard(self, digest: str, data: bytes) -> None:
+        if await self._content.has_shard(digest):
+            return
+        await self._threads.run(decode_shard, data, digest)
+        await self._content.put_shard(digest, data)
+
+    async def commit(self, request: CommitRequest) -> CommitResult:
+        check_request(request)
+        first = await self._database.read(repeated, request)
+        if first is not None:
+            return first
+        await self._settle_shards(request.manifest)
+        await self._content.put(request.manifest.root)
+        evidence = Evidence(
+            tiling=await self._content.put(request.scan.tiling),
+            wandb=await self._wandb_digest(request.manifest),
+            run_id=secrets.token_hex(RUN_ID_BYTES),
+            now=self._clock.now(),
+        )
+        return await self._database.write(commit, request, evidence)
+
+    async def outcome(self, request_id: str) -> CommitResult | None:
+        return await self._database.read(outcome, request_id)
+
+    async def _settle_shards(self, manifest: Manifest) -> None:
+        names = [_file_of(shard.digest) for shard in manifest.shards]
+        absent = await self._files.absent(names)
+        if absent:
+            raise CorruptContent(
+                f"{len(absent)} of the {len(names)} shards of this manifest are not here, "
+                f"{min(absent)} being one. Snapshot the source again."
+            )
+        await self._files.settle(names)
+
+    async def _wandb_digest(self, manifest: Manifest) -> WandbDigest:
+        """The manifest's W&B digest: as it is kept, or from all of its rows, which are verified."""
+        known = await self._database.read(find_wandb_digest, manifest.digest)
+        if known is not None:
+            return known
+        digester = WandbDigester()
+        previous: ShardRef | None = None
+        for shard in manifest.shards:
+            data = await self._content.shard_bytes(shard.digest)
+            await self._threads.run(_take_shard, digester, shard, data, previous)
+            previous = shard
+        return digester.finish()
+
+
+def _file_of(shard_digest: str) -> str:
+    return f"shards/{shard_digest}"
+
+
+def _blob_of(manifest_digest: str) -> str:
+    return manifest_digest.removeprefix("sha256:")
+
+
+def _take_shard(
+    digester: WandbDigester, shard: ShardRef, data: bytes, previous: ShardRef | None
+) -> None:
+    rows = decode_shard(data, shard.digest)
+    check_shard(shard, rows, previous)
+    digester.add(rows)
+
+
+def _parent(
+    connection: Connection,
+    name: ArtifactName,
+    partial: bool,  # noqa: FBT001 - what runs in a transaction takes positions only
+) -> VersionRecord | None:
+    artifact_id = find_artifact(connection, name)
+    if artifact_id is None:
+        return None
+    version_id = find_newest(connection, artifact_id, partial=partial)
+    return None if version_id is None else read_version(connection, version_id)

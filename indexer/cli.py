@@ -1,0 +1,408 @@
+"""The command: arguments in, results on standard output, one sentence and an exit code on errors.
+
+    indexer snapshot | artifact put | ls | show | alias | note | doctor | completion
+
+Invariants
+  * Standard output is data; progress, logs and errors go to standard error.
+  * Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 3 not found, empty or access denied,
+    4 more objects than the limit, 5 mismatch, 75 temporary, 130 interrupted.
+  * What a command needs is imported by that command, so that help and completion are quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from indexer import __version__
+from indexer.errors import IndexerError, InvalidReference, InvalidSetting
+
+if TYPE_CHECKING:
+    from indexer.app import App
+    from indexer.config import Settings
+    from indexer.console import Console
+    from indexer.job import Snapshot
+    from indexer.protocols import VersionRecord
+    from indexer.references import VersionRef
+
+EXIT_UNEXPECTED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Runs the command and exits with its code."""
+    try:
+        cli.main(prog_name="indexer", standalone_mode=False)
+        sys.stdout.flush()
+        code = 0
+    except click.exceptions.Exit as leaving:
+        code = leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        _say("Interrupted; nothing was recorded.")
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except IndexerError as error:
+        _say(f"Error: {error}")
+        code = error.exit_code
+    except Exception as error:
+        _say(f"Unexpected error: {error!r}. Run again with --log-level debug to see where.")
+        if "debug" in (*sys.argv, os.environ.get("INDEXER_LOG_LEVEL")):
+            raise
+        code = EXIT_UNEXPECTED
+    sys.exit(code)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def common(command: Command) -> Command:
+    """The options that every command has."""
+    for option in reversed(
+        (
+            click.option("--data", metavar="DIR", help="Folder of the catalog and its shards."),
+            click.option("--json", "is_json", is_flag=True, help="Write JSON."),
+            click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progress or summary."),
+            click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"])),
+            click.option("--log-format", type=click.Choice(["console", "json"])),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def connection(command: Command) -> Command:
+    """The options that say how S3 is reached, named as the AWS command names them."""
+    for option in reversed(
+        (
+            click.option("--profile", metavar="P", help="AWS profile."),
+            click.option("--region", metavar="R", help="AWS region."),
+            click.option("--endpoint-url", metavar="URL", help="S3 endpoint."),
+            click.option("--no-sign-request", is_flag=True, default=None, help="As anybody."),
+            click.option("--request-payer", type=click.Choice(["requester"])),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+class Session:
+    """What a command is run with: its settings, where it writes, and the app it opens."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        from indexer.console import Console
+        from indexer.library import settings_of
+        from indexer.telemetry import configure_logging
+
+        self.settings: Settings = settings_of(options)
+        self.console: Console = Console(options["is_json"], options["is_quiet"])
+        configure_logging(self.settings["log_level"], self.settings["log_format"])
+
+    def run(self, function: Callable[[App], Any], *, creates: bool = False) -> Any:  # noqa: ANN401
+        """What an asynchronous function of the app comes to.
+
+        Only commands that record something make a data folder that is not there.
+        """
+        from indexer.app import open_app
+        from indexer.errors import NoSuchVersion
+        from indexer.runner import run_command
+
+        folder = self.settings.data
+        if not creates and not folder.exists():
+            raise NoSuchVersion(f"There is no data folder at {folder}; snapshot something first.")
+
+        async def run() -> Any:  # noqa: ANN401
+            async with open_app(folder) as app:
+                return await function(app)
+
+        return run_command(run())
+
+
+def with_session(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command its session in place of the options that are settings."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:  # noqa: ANN401
+        from indexer.config import SETTINGS
+
+        taken = {"is_json", "is_quiet"} | {setting.name for setting in SETTINGS}
+        own = {name: value for name, value in options.items() if name not in taken}
+        command(Session(options), **own)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="indexer")
+def cli() -> None:
+    """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
+
+
+def snapshot_options(command: Command) -> Command:
+    """The options of a snapshot, whichever command makes it."""
+    for option in reversed(
+        (
+            click.option("--name", required=True, metavar="PROJECT/ARTIFACT", help="What to name it."),
+            click.option("--type", "type_", metavar="TYPE", help="Kind of artifact.  [dataset]"),
+            click.option("--alias", "aliases", multiple=True, metavar="A", help="Alias to move here."),
+            click.option("--max-objects", type=int, metavar="N", help="Most objects.  [10000]"),
+            click.option("--on-limit", type=click.Choice(["error", "partial"]),
+                         help="With more objects: fail, or keep the first N.  [error]"),
+            click.option("--allow-empty", is_flag=True, help="Record a version without entries."),
+            click.option("--notes", metavar="TEXT", help="Notes on the version."),
+            click.option("--in-flight", type=int, metavar="N", help="Most requests at once.  [64]"),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return connection(common(command))
+
+
+@cli.command("snapshot")
+@click.argument("uri")
+@snapshot_options
+@with_session
+def snapshot(session: Session, uri: str, **options: Any) -> None:  # noqa: ANN401
+    """Record what is below URI as a version of an artifact."""
+    _snapshot(session, uri, **options)
+
+
+@cli.group()
+def artifact() -> None:
+    """The same in W&B's words."""
+
+
+@artifact.command()
+@click.argument("uri", metavar="PATH_OR_URI")
+@snapshot_options
+@with_session
+def put(session: Session, uri: str, **options: Any) -> None:  # noqa: ANN401
+    """Record what is below a URI. It is referenced, never uploaded."""
+    if "://" not in uri:
+        raise InvalidReference(
+            f"{uri!r} is a local path, and those cannot be referenced yet. Give an s3:// URI."
+        )
+    _snapshot(session, uri, **options)
+
+
+def _snapshot(
+    session: Session,
+    uri: str,
+    *,
+    name: str,
+    type_: str | None,
+    aliases: tuple[str, ...],
+    notes: str | None,
+    allow_empty: bool,
+) -> None:
+    from indexer.library import source_options
+    from indexer.pipeline.trigger import SnapshotRequest
+    from indexer.references import parse_name, parse_source
+    from indexer.telemetry import Counters
+    from indexer.views import show_snapshot, snapshot_document
+
+    settings, console = session.settings, session.console
+    request = SnapshotRequest(
+        uri=parse_source(uri),
+        name=parse_name(name),
+        type=type_,
+        aliases=aliases,
+        notes=notes,
+        objects_max=settings["max_objects"],
+        on_limit=settings["on_limit"],
+        allow_empty=allow_empty,
+    )
+    counters = Counters()
+
+    async def run(app: App) -> Snapshot:
+        async with console.progress(counters, str(request.uri)):
+            return await app.snapshot(request, source_options(settings), counters)
+
+    done: Snapshot = session.run(run, creates=True)
+    for warning in done.warnings:
+        console.note(f"Note: {warning}")
+    if console.is_json:
+        console.record(snapshot_document(done))
+    elif console.is_quiet:
+        console.line(done.result.version.ref)
+    else:
+        show_snapshot(console, done)
+
+
+@cli.command()
+@click.argument("target", metavar="[PROJECT[/ARTIFACT[:VERSION]]]", required=False)
+@click.option("--prefix", metavar="P", default="", help="Only entries whose paths start with P.")
+@common
+@with_session
+def ls(session: Session, target: str | None, prefix: str) -> None:
+    """List projects, a project's artifacts, an artifact's versions, or a version's entries."""
+    from indexer import views
+    from indexer.references import parse_name, parse_project, parse_reference
+
+    console = session.console
+    if target is not None and (":" in target or "@" in target):
+        session.run(partial(_list_entries, console, parse_reference(target), prefix))
+        return
+    if prefix:
+        raise InvalidSetting("--prefix selects entries: name a version, as in project/artifact:v3.")
+    if target is None:
+        views.show_projects(console, session.run(lambda app: app.catalog.reader.projects()))
+    elif "/" in target:
+        name = parse_name(target)
+        views.show_versions(console, session.run(lambda app: app.catalog.reader.versions(name)))
+    else:
+        project = parse_project(target)
+        views.show_artifacts(
+            console, session.run(lambda app: app.catalog.reader.artifacts(project))
+        )
+
+
+async def _list_entries(console: Console, ref: VersionRef, prefix: str, app: App) -> None:
+    from indexer.artifact.entries import entries_of, read_entries
+    from indexer.views import show_entry
+
+    version = await app.catalog.reader.version(ref.name, ref.selector)
+    manifest = await app.catalog.tracker.manifest(version.digest)
+    wanted = prefix.encode("utf-8", "surrogateescape")
+    async for table in read_entries(app.catalog.content, manifest, wanted):
+        for entry in entries_of(table, manifest.sources[0]):
+            show_entry(console, entry)
+
+
+@cli.command()
+@click.argument("ref")
+@common
+@with_session
+def show(session: Session, ref: str) -> None:
+    """Show what is known of the version REF."""
+    _show(session, session.run(partial(_version, ref)))
+
+
+@cli.command()
+@click.argument("ref")
+@click.argument("text")
+@common
+@with_session
+def note(session: Session, ref: str, text: str) -> None:
+    """Replace the notes on the version REF."""
+
+    async def write(app: App) -> VersionRecord:
+        version = await _version(ref, app)
+        return await app.catalog.labels.set_notes(version.name, version.number, text)
+
+    _show(session, session.run(write))
+
+
+@cli.group()
+def alias() -> None:
+    """Names that move from version to version."""
+
+
+@alias.command("set")
+@click.argument("ref")
+@click.argument("name")
+@common
+@with_session
+def alias_set(session: Session, ref: str, name: str) -> None:
+    """Let the alias NAME mean the version REF."""
+    from indexer.references import parse_alias
+
+    wanted = parse_alias(name)
+
+    async def move(app: App) -> VersionRecord:
+        version = await _version(ref, app)
+        return await app.catalog.labels.set_alias(version.name, wanted, version.number)
+
+    _show(session, session.run(move))
+
+
+@alias.command("remove")
+@click.argument("artifact", metavar="PROJECT/ARTIFACT")
+@click.argument("name")
+@common
+@with_session
+def alias_remove(session: Session, artifact: str, name: str) -> None:
+    """Take the alias NAME away from an artifact."""
+    from indexer.references import parse_alias, parse_name
+
+    owner, wanted = parse_name(artifact), parse_alias(name)
+    _show(session, session.run(lambda app: app.catalog.labels.remove_alias(owner, wanted)))
+
+
+@alias.command("ls")
+@click.argument("artifact", metavar="PROJECT/ARTIFACT")
+@common
+@with_session
+def alias_ls(session: Session, artifact: str) -> None:
+    """List an artifact's aliases and the versions that they mean."""
+    from indexer.references import parse_name
+
+    owner = parse_name(artifact)
+    versions = session.run(lambda app: app.catalog.reader.versions(owner))
+    pairs = sorted((alias, version.ref) for version in versions for alias in version.aliases)
+    if session.console.is_json:
+        for name, ref in pairs:
+            session.console.record({"alias": name, "ref": ref})
+    else:
+        session.console.table(("ALIAS", "VERSION"), pairs)
+
+
+@cli.command()
+@click.argument("uri")
+@connection
+@common
+@with_session
+def doctor(session: Session, uri: str) -> None:
+    """Check how URI is reached: endpoint, credentials, versioning, what the server honours."""
+    from indexer.doctor import examine
+    from indexer.library import source_options
+    from indexer.references import parse_source
+
+    source = parse_source(uri)
+    options = source_options(session.settings)
+    report = session.run(lambda app: examine(app, source, options), creates=True)
+    if session.console.is_json:
+        session.console.record(report)
+        return
+    for name, value in report.items():
+        session.console.line(f"{name.replace('_', ' '):<20} {value}")
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete this command: eval "$(indexer completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "indexer", "_INDEXER_COMPLETE").source())
+
+
+async def _version(ref: str, app: App) -> VersionRecord:
+    from indexer.references import parse_reference
+
+    wanted = parse_reference(ref)
+    return await app.catalog.reader.version(wanted.name, wanted.selector)
+
+
+def _show(session: Session, version: VersionRecord) -> None:
+    from indexer.views import show_version, version_document
+
+    if session.console.is_json:
+        session.console.record(version_document(version))
+    else:
+        show_version(session.console, version)

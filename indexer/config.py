@@ -1,0 +1,165 @@
+"""Settings: what may be set, where a value comes from, and what it must look like.
+
+    option  >  INDEXER_* in the environment  >  indexer.toml  >  default
+
+`indexer.toml` is the one that INDEXER_CONFIG names, else the one in the current folder, else the
+one in the user's configuration folder. Its keys are the names below.
+
+Invariants
+  * Every setting is in `SETTINGS`; a name that is not, in the file, is an error and not ignored.
+  * No secret is a setting.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from indexer.errors import InvalidSetting
+from indexer.limits import IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX, OBJECTS_MAX, OBJECTS_MAX_DEFAULT
+
+TRUE_WORDS: Final = frozenset(("1", "true", "yes", "on"))
+FALSE_WORDS: Final = frozenset(("0", "false", "no", "off", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its name, its default, what it may be, and what it is for."""
+
+    name: str
+    default: str | int | bool | None
+    help: str
+    choices: tuple[str, ...] = ()
+    least: int = 0
+    most: int = 0
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"INDEXER_{self.name.upper()}"
+
+    def parse(self, value: object, origin: str) -> str | int | bool | None:
+        """The value, in the default's kind. Raises `InvalidSetting`, naming where it was set."""
+        if isinstance(self.default, bool):
+            return self._parse_flag(value, origin)
+        if isinstance(self.default, int):
+            return self._parse_number(value, origin)
+        if not isinstance(value, str) or (self.choices and value not in self.choices):
+            wanted = f"one of {', '.join(self.choices)}" if self.choices else "text"
+            raise InvalidSetting(f"{origin}: {self.name} is {value!r}, and should be {wanted}.")
+        return value
+
+    def _parse_flag(self, value: object, origin: str) -> bool:
+        if isinstance(value, bool):
+            return value
+        word = str(value).lower()
+        if word not in TRUE_WORDS | FALSE_WORDS:
+            raise InvalidSetting(f"{origin}: {self.name} is {value!r}, and should be true or false.")
+        return word in TRUE_WORDS
+
+    def _parse_number(self, value: object, origin: str) -> int:
+        try:
+            number = int(value) if isinstance(value, (str, int)) else None
+        except ValueError:
+            number = None
+        if number is None or isinstance(value, bool) or not self.least <= number <= self.most:
+            raise InvalidSetting(
+                f"{origin}: {self.name} is {value!r}, and should be a number from {self.least:,} "
+                f"to {self.most:,}."
+            )
+        return number
+
+
+SETTINGS: Final = (
+    Setting("data", None, "Folder that holds the catalog and its shards."),
+    Setting("max_objects", OBJECTS_MAX_DEFAULT, "Most objects that a snapshot may list.",
+            least=1, most=OBJECTS_MAX),
+    Setting("on_limit", "error", "What to do when there are more objects than that.",
+            choices=("error", "partial")),
+    Setting("in_flight", IN_FLIGHT_DEFAULT, "Most list requests under way at once.",
+            least=1, most=IN_FLIGHT_MAX),
+    Setting("profile", None, "AWS profile."),
+    Setting("region", None, "AWS region."),
+    Setting("endpoint_url", None, "S3 endpoint."),
+    Setting("no_sign_request", False, "Send requests to S3 unsigned, as anybody."),
+    Setting("request_payer", None, "Who pays for requests to S3.", choices=("requester",)),
+    Setting("log_level", "warning", "Least severe messages to log.",
+            choices=("debug", "info", "warning", "error")),
+    Setting("log_format", "console", "How to write log messages.", choices=("console", "json")),
+)  # fmt: skip
+
+
+class Settings:
+    """The value of every setting, by name, and where each came from."""
+
+    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+        self._values = dict(values)
+        self.origins = dict(origins)
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a setting's own kind
+        return self._values[name]
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        chosen = self._values["data"]
+        return Path(chosen).expanduser() if chosen else default_data_folder(os.environ)
+
+
+def load_settings(
+    options: Mapping[str, object], environment: Mapping[str, str], folder: Path
+) -> Settings:
+    """All settings; `options` that are None were not given.
+
+    Raises `InvalidSetting` for a value or a file that cannot be read.
+    """
+    path = _config_file(environment, folder)
+    file = _read(path) if path else {}
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for setting in SETTINGS:
+        sources = (
+            (options.get(setting.name), f"--{setting.name.replace('_', '-')}"),
+            (environment.get(setting.variable), setting.variable),
+            (file.get(setting.name), str(path)),
+        )
+        given = next(((value, where) for value, where in sources if value is not None), None)
+        if given is None:
+            values[setting.name], origins[setting.name] = setting.default, "default"
+        else:
+            values[setting.name] = setting.parse(*given)
+            origins[setting.name] = given[1]
+    return Settings(values, origins)
+
+
+def default_data_folder(environment: Mapping[str, str]) -> Path:
+    """`indexer` in the XDG data home."""
+    home = environment.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "indexer"
+
+
+def _config_file(environment: Mapping[str, str], folder: Path) -> Path | None:
+    if named := environment.get("INDEXER_CONFIG"):
+        if not Path(named).is_file():
+            raise InvalidSetting(f"INDEXER_CONFIG names {named}, and there is no such file.")
+        return Path(named)
+    home = environment.get("XDG_CONFIG_HOME")
+    user = (Path(home) if home else Path.home() / ".config") / "indexer"
+    candidates = (place / "indexer.toml" for place in (folder, user))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSetting(f"{path} cannot be read: {error}.") from error
+    unknown = sorted(document.keys() - {setting.name for setting in SETTINGS})
+    if unknown:
+        known = ", ".join(setting.name for setting in SETTINGS)
+        raise InvalidSetting(f"{path} sets {unknown[0]!r}, which is no setting: {known}.")
+    return document

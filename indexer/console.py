@@ -1,0 +1,134 @@
+"""What the command shows: progress on standard error, results on standard output.
+
+Invariants
+  * A terminal gets a bar that is redrawn; everything else a line every few seconds.
+  * Text from buckets is escaped where it is shown to people, so that no key can end a line or move
+    a cursor; JSON holds it exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TextIO
+
+from indexer.limits import PROGRESS_INTERVAL_S, PROGRESS_LINE_INTERVAL_S
+from indexer.telemetry import Counters
+from workers.errors import single_error
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where a command writes. `quiet` leaves out progress and summaries for people."""
+
+    is_json: bool = False
+    is_quiet: bool = False
+    output: TextIO = sys.stdout
+    errors: TextIO = sys.stderr
+
+    def line(self, text: str) -> None:
+        """A line of data for people."""
+        self.output.write(text + "\n")
+
+    def record(self, document: dict[str, Any]) -> None:
+        """A line of data as JSON."""
+        self.output.write(json.dumps(document, default=_plain) + "\n")
+
+    def note(self, text: str) -> None:
+        """A line beside the data."""
+        if not self.is_quiet:
+            self.errors.write(text + "\n")
+            self.errors.flush()
+
+    def table(self, heads: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+        """Rows below heads, in columns as wide as they need."""
+        texts = [heads, *(tuple(shown(cell) for cell in row) for row in rows)]
+        widths = [max(len(row[column]) for row in texts) for column in range(len(heads))]
+        for row in texts:
+            cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+            self.line("  ".join(cells).rstrip())
+
+    @asynccontextmanager
+    async def progress(self, counters: Counters, title: str) -> AsyncIterator[None]:
+        """Shows the counters for as long as the block lasts."""
+        if self.is_quiet:
+            yield
+            return
+        show = _bar if self._is_terminal() else _lines
+        with single_error():
+            async with asyncio.TaskGroup() as group:
+                shower = group.create_task(show(self.errors, counters, title))
+                try:
+                    yield
+                finally:
+                    shower.cancel()
+
+    def _is_terminal(self) -> bool:
+        return self.errors.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def shown(value: object) -> str:
+    """A value as people read it, with control characters escaped."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, int):
+        return f"{value:,}"
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _plain(value: object) -> str:
+    assert isinstance(value, datetime)
+    return value.isoformat().replace("+00:00", "Z")
+
+
+async def _lines(errors: TextIO, counters: Counters, title: str) -> None:
+    started_s = time.monotonic()
+    while True:
+        await asyncio.sleep(PROGRESS_LINE_INTERVAL_S)
+        elapsed_s = time.monotonic() - started_s
+        errors.write(
+            f"{title}: {counters.objects_listed:,} objects, "
+            f"{counters.objects_listed / elapsed_s:,.0f} a second, {counters.requests:,} requests, "
+            f"{counters.open_segments:,} segments, {elapsed_s:.0f} s\n"
+        )
+        errors.flush()
+
+
+async def _bar(errors: TextIO, counters: Counters, title: str) -> None:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[figures]}", markup=False),
+        TimeElapsedColumn(),
+        console=RichConsole(file=errors),
+        transient=True,
+        auto_refresh=False,
+    )
+    started_s = time.monotonic()
+    with progress:
+        task = progress.add_task(shown(title), total=None, figures="")
+        while True:
+            elapsed_s = max(time.monotonic() - started_s, PROGRESS_INTERVAL_S)
+            progress.update(
+                task,
+                figures=f"{counters.objects_listed:,} objects  "
+                f"{counters.objects_listed / elapsed_s:,.0f}/s  "
+                f"{counters.requests:,} requests  {counters.open_segments:,} segments",
+            )
+            progress.refresh()
+            await asyncio.sleep(PROGRESS_INTERVAL_S)

@@ -1,0 +1,196 @@
+"""Every error that a user of the indexer can meet.
+
+    IndexerError                   unexpected                                        exit 1
+    ├── UsageError                 what was asked for cannot be done as written      exit 2
+    │   ├── InvalidReference       a URI, a REF or a name that cannot be read
+    │   ├── InvalidSetting         an option or setting with an impossible value
+    │   ├── MissingCredentials     the store wants credentials and none were found
+    │   └── UnusableDataFolder     unwritable, or written by a newer version
+    ├── NotFound                   nothing is there                                  exit 3
+    │   ├── NoSuchSource           no such bucket, object or folder; nothing kept
+    │   ├── AmbiguousSource        both an object and a folder have the name
+    │   └── NoSuchVersion          no such project, artifact, version or alias
+    ├── AccessDenied               the store knows us and says no                    exit 3
+    │   └── VersionsDenied         … to a listing of versions                       exit 3
+    ├── LimitExceeded              more objects than `max_objects`                   exit 4
+    ├── Mismatch                   what was read is not what was recorded            exit 5
+    │   └── CorruptContent         content whose digest is not its name
+    ├── BrokenListing              the server contradicts itself                     exit 1
+    └── Temporary                  may well work when tried again                    exit 75
+        ├── StoreUnavailable       refused, unresolvable, timed out, throttled
+        ├── CommitConflict         another commit came first
+        └── CommitUnknown          the answer to a commit was lost
+
+Invariants
+  * An error's message is one or two sentences: what failed, for which URI, and what to do next. It
+    never holds a secret.
+  * `is_retryable` is asked by the one retrier; `do_without` names the ability of the store without
+    which the same job can be tried from the start. Everything else only raises.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Ability = Literal["parallel", "versions"]
+
+
+class IndexerError(Exception):
+    """Something unexpected went wrong."""
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "unexpected"
+    is_retryable: ClassVar[bool] = False
+    do_without: Ability | None = None
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class UsageError(IndexerError):
+    """What was asked for cannot be done as it is written."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class InvalidReference(UsageError):
+    """The URI or name cannot be read."""
+
+    kind = "invalid-reference"
+
+
+class InvalidSetting(UsageError):
+    """The value is impossible for this option."""
+
+    kind = "invalid-setting"
+
+
+class MissingCredentials(UsageError):
+    """The store wants credentials, and none were found."""
+
+    kind = "missing-credentials"
+
+
+class UnusableDataFolder(UsageError):
+    """The data folder cannot be used."""
+
+    kind = "unusable-data-folder"
+
+
+class NotFound(IndexerError):
+    """Nothing is there."""
+
+    exit_code = 3
+    kind = "not-found"
+
+
+class NoSuchSource(NotFound):
+    """There is no such bucket, object or folder."""
+
+    kind = "no-such-source"
+
+
+class AmbiguousSource(NotFound):
+    """Both an object and a folder have this name."""
+
+    kind = "ambiguous-source"
+
+
+class NoSuchVersion(NotFound):
+    """There is no such version."""
+
+    kind = "no-such-version"
+
+
+class AccessDenied(IndexerError):
+    """The store refuses access."""
+
+    exit_code = 3
+    kind = "access-denied"
+
+
+class VersionsDenied(AccessDenied):
+    """The store refuses to list versions."""
+
+    kind = "versions-denied"
+    do_without = "versions"
+
+
+class LimitExceeded(IndexerError):
+    """There are more objects than the limit allows."""
+
+    exit_code = 4
+    kind = "limit-exceeded"
+
+    def __init__(self, objects_max: int, uri: str) -> None:
+        super().__init__(
+            f"{uri} holds more than {objects_max:,} objects, the limit of this snapshot; nothing "
+            f"was recorded. Raise the limit with --max-objects, or keep the first {objects_max:,} "
+            f"in key order with --on-limit partial."
+        )
+        self.objects_max = objects_max
+
+
+class Mismatch(IndexerError):
+    """What was read is not what was recorded."""
+
+    exit_code = 5
+    kind = "mismatch"
+
+
+class CorruptContent(Mismatch):
+    """Stored content does not have the digest that names it."""
+
+    kind = "corrupt-content"
+
+
+class BrokenListing(IndexerError):
+    """The server's listing contradicts itself."""
+
+    kind = "broken-listing"
+
+    def __init__(self, message: str, do_without: Ability | None = None) -> None:
+        super().__init__(message)
+        self.do_without = do_without
+
+
+class Temporary(IndexerError):
+    """This may work when tried again."""
+
+    exit_code = 75
+    kind = "temporary"
+    is_retryable = True
+
+
+class StoreUnavailable(Temporary):
+    """The store cannot be reached or asks us to wait.
+
+    `is_throttle` tells a server that asks for fewer requests from one that failed;
+    `retry_after_s` is its own wish, where it named one.
+    """
+
+    kind = "store-unavailable"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        is_throttle: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.is_throttle = is_throttle
+        self.retry_after_s = retry_after_s
+
+
+class CommitConflict(Temporary):
+    """Another commit came first."""
+
+    kind = "commit-conflict"
+
+
+class CommitUnknown(Temporary):
+    """The answer to the commit was lost; ask for its outcome before trying again."""
+
+    kind = "commit-unknown"

@@ -1,0 +1,263 @@
+"""Every seam of the indexer: what a store, a content store's backing, and a tracker must do.
+
+Invariants
+  * The pipeline knows stores and trackers through these protocols alone; what one of them can or
+    cannot do is data (`StoreProperties`), never a question about its class.
+  * Keys that cross these seams are relative to the source's root.
+  * Every method may be called again after it failed or was cancelled, with the same outcome as if
+    it had been called once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from indexer.errors import Ability
+from indexer.keyspace import Key, KeyRange
+from indexer.manifest import Manifest
+from indexer.page import Page
+from indexer.references import ArtifactName, SourceUri
+
+# ---------------------------------------------------------------------------- stores
+
+
+@dataclass(frozen=True, slots=True)
+class StoreProperties:
+    """What a store can do, as the pipeline must know it.
+
+    `parallel` is false for a server that cannot begin a listing in the middle. `resume` says what
+    beginning there costs: nothing much (`range`), or reading the whole directory each time
+    (`directory`, MinIO), so that a large directory is better listed with the server's own cursor.
+    `versions` says whether rows carry version ids. A server's word that a page is the last one is
+    believed when the page has fewer than `end_believed_below` entries; None believes it always.
+    """
+
+    key_bytes_max: int
+    parallel: bool = True
+    resume: Literal["range", "directory"] = "range"
+    versions: bool = False
+    end_believed_below: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    """One listing response of a store.
+
+    `rows` are the live objects, ascending; `entries` counts all that the response lists. `first`
+    and `last` are the first and last key among those (a delete marker has a key and no row), None
+    when there are none. `more` is the server's word that the listing goes on; `token` continues it
+    there with the server's own cursor, where it keeps one.
+    """
+
+    rows: Page
+    entries: int
+    first: Key | None
+    last: Key | None
+    more: bool
+    token: str | None = None
+
+
+class Store(Protocol):
+    """A source that was opened: its objects in key order.
+
+    `list_page` gives objects of `keys`, from its start: as many as the server cares to send, none
+    at all being possible while `more` is true. Keys after `keys.through` may be among them. With
+    `token` it goes on where the response that gave the token ended, for the same `keys` and
+    `prefix` as then. `prefix` narrows the listing to one directory, and keys must lie within it.
+    The rows are not checked for order; that is the caller's part.
+
+    Raises `BrokenListing`, `AccessDenied`, `NoSuchSource`, and `StoreUnavailable` for what may be
+    tried again. Many calls may be under way at once.
+    """
+
+    @property
+    def properties(self) -> StoreProperties: ...
+
+    async def list_page(
+        self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
+    ) -> ListedPage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSource:
+    """A source whose server was asked what it must be asked before listing.
+
+    `folder` is the source's canonical URI where it is a folder. `record` is what is kept of the
+    connection (endpoint, region, operation; no secret), `warnings` what the user must know of it.
+    """
+
+    folder: str
+    store: Store
+    record: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+class Connection(Protocol):
+    """A server that sources are opened on.
+
+    `open` asks for what holds at this moment (whether versions are kept) and for what was never
+    asked of this endpoint before; it lists nothing of the source. `without` names abilities that
+    the job must do without. `lone_object` is the object of exactly the URI's key as a page of one row,
+    whose path is the key's last component; None where there is none.
+    """
+
+    async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource: ...
+
+    async def lone_object(self, uri: SourceUri) -> Page | None: ...
+
+
+class EndpointFacts(Protocol):
+    """What endpoints were found to honour, kept between runs."""
+
+    async def get_facts(self, endpoint: str) -> dict[str, Any] | None: ...
+
+    async def put_facts(self, endpoint: str, facts: dict[str, Any]) -> None: ...
+
+
+# --------------------------------------------------------------------------- content
+
+
+class BlobStore(Protocol):
+    """Named bytes that are written once.
+
+    `put` is atomic: a name is there whole or not at all, also after a crash; putting a name that is
+    there is a no-op. `get` raises `FileNotFoundError` for a name that is not there. Names are
+    lower-case letters, digits, `.`, `-` and at most one `/`.
+    """
+
+    async def put(self, name: str, data: bytes) -> None: ...
+
+    async def get(self, name: str) -> bytes: ...
+
+    async def has(self, name: str) -> bool: ...
+
+    async def delete(self, name: str) -> None:
+        """Removes a name; one that is not there is no error."""
+        ...
+
+
+# -------------------------------------------------------------------------- tracking
+
+
+class Consistency(StrEnum):
+    """Of what moment a version is."""
+
+    INSTANT = "instant"
+    WINDOW = "window"
+    PARTIAL = "partial"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRecord:
+    """What is kept of one scan beside the manifest, outside of its digest.
+
+    `tiling` is the JSON of the tiles that were listed. `statistics` are figures for people
+    (requests, seconds), `sources` what each source was opened with (endpoint, region; no secret).
+    """
+
+    started_at: datetime
+    finished_at: datetime
+    listed: int
+    consistency: Consistency
+    tiling: bytes
+    statistics: dict[str, Any] = field(default_factory=dict)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRequest:
+    """All that one commit does, at once or not at all.
+
+    `request_id` is chosen by the caller, once for all tries of the same commit. `expect` is the
+    digest of the version that the caller took for the newest one it would follow (`latest`, or the
+    newest partial one for a partial scan), None when it saw none.
+    """
+
+    request_id: str
+    name: ArtifactName
+    type: str | None
+    manifest: Manifest
+    scan: ScanRecord
+    aliases: Sequence[str] = ()
+    notes: str | None = None
+    expect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """A version as the tracker knows it.
+
+    `wandb_digest` is null where a W&B manifest cannot hold the version, and `wandb_reason` says
+    why. `confirmed_at` is when a scan last found it unchanged.
+    """
+
+    name: ArtifactName
+    type: str
+    number: int
+    digest: str
+    wandb_digest: str | None
+    wandb_reason: str | None
+    objects: int
+    size_bytes: int
+    listed: int
+    consistency: Consistency
+    aliases: tuple[str, ...]
+    notes: str
+    run_id: str
+    created_at: datetime
+    confirmed_at: datetime
+
+    @property
+    def ref(self) -> str:
+        """The version's full reference, as a user writes it."""
+        return f"{self.name}:v{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What a commit came to: the version, and whether it is a new one."""
+
+    version: VersionRecord
+    created: bool
+
+
+class Tracker(Protocol):
+    """Where sealed shards are told while listing goes on, and versions are committed.
+
+    A shard may be put long before, and by another process than, the commit that names it. A commit
+    whose shards are not all there raises `CorruptContent`. Nothing is visible before a commit;
+    after it nothing of it changes but aliases and notes.
+    """
+
+    async def parent(self, name: ArtifactName, *, partial: bool = False) -> VersionRecord | None:
+        """The version that a commit would follow: `latest`, or the newest partial one."""
+        ...
+
+    async def manifest(self, digest: str) -> Manifest:
+        """The manifest of a version, by digest. Raises `NoSuchVersion`."""
+        ...
+
+    async def missing(self, digests: Sequence[str]) -> set[str]:
+        """Those of the shards that the tracker does not hold yet."""
+        ...
+
+    async def put_shard(self, digest: str, data: bytes) -> None:
+        """Gives the tracker a shard as Parquet bytes. Raises `CorruptContent` if its rows do not
+        ascend strictly or do not have the digest."""
+        ...
+
+    async def commit(self, request: CommitRequest) -> CommitResult:
+        """Makes the version, or confirms the one that is there when nothing changed.
+
+        Repeating a request gives the first one's result. Raises `CommitConflict` when `expect` is
+        not the newest version any more, `CommitUnknown` when the answer was lost.
+        """
+        ...
+
+    async def outcome(self, request_id: str) -> CommitResult | None:
+        """What came of a commit whose answer was lost; None when it did not happen."""
+        ...

@@ -1,0 +1,150 @@
+"""What a user may write to name things, parsed once: source URIs, artifact names, references.
+
+Invariants
+  * The key in an `s3://` URI is verbatim: `%`, `?`, `#`, `//` and blanks belong to it.
+  * A canonical folder URI ends in `/` (or is a bucket's root); an object's URI is as written.
+  * Text that cannot be read raises `InvalidReference` with what to write instead; nothing is
+    guessed, trimmed or repaired.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from indexer.errors import InvalidReference
+from indexer.keyspace import KEY_BYTES_MAX
+
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+VERSION_PATTERN: Final = re.compile(r"v(0|[1-9][0-9]{0,8})")
+DIGEST_PATTERN: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_BUCKET_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_SCHEME_PATTERN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+SCHEMES: Final = ("s3",)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactName:
+    """An artifact's full name: its project and its own."""
+
+    project: str
+    artifact: str
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.artifact}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUri:
+    """A source as written: its scheme, bucket and key (empty for the bucket's root)."""
+
+    scheme: str
+    bucket: str
+    key: str
+
+    @property
+    def names_folder(self) -> bool:
+        """Whether only a folder can be meant."""
+        return not self.key or self.key.endswith("/")
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRef:
+    """A reference to a version: the artifact, and `v3`, an alias, or `sha256:…`."""
+
+    name: ArtifactName
+    selector: str
+
+    def __str__(self) -> str:
+        mark = "@" if DIGEST_PATTERN.fullmatch(self.selector) else ":"
+        return f"{self.name}{mark}{self.selector}"
+
+
+def parse_source(text: str) -> SourceUri:
+    """The source that a URI names. Raises `InvalidReference`."""
+    match = _SCHEME_PATTERN.match(text)
+    if match is None:
+        raise InvalidReference(
+            f"{text!r} is no source URI: write a bucket and a prefix as s3://bucket/prefix/."
+        )
+    scheme = match.group(1).lower()
+    if scheme not in SCHEMES:
+        raise InvalidReference(
+            f"{text!r} has the scheme {scheme!r}, which is not known: sources are s3:// URIs."
+        )
+    bucket, _, key = text[match.end() :].partition("/")
+    if not _BUCKET_PATTERN.fullmatch(bucket):
+        raise InvalidReference(
+            f"{text!r} names no valid bucket ({bucket!r}): write s3://bucket/prefix/."
+        )
+    try:
+        size_bytes = len(key.encode())
+    except UnicodeEncodeError:
+        raise InvalidReference(f"{text!r} is not UTF-8, as object keys must be.") from None
+    if size_bytes > KEY_BYTES_MAX:
+        raise InvalidReference(
+            f"the key in s3://{bucket}/… has {size_bytes:,} bytes: S3 keys have at most "
+            f"{KEY_BYTES_MAX:,}."
+        )
+    if "\0" in key:
+        raise InvalidReference(f"{text!r} holds a NUL character, which no object key may have.")
+    return SourceUri(scheme, bucket, key)
+
+
+def parse_name(text: str) -> ArtifactName:
+    """The artifact that `[entity/]project/artifact` names. Raises `InvalidReference`."""
+    parts = text.split("/")
+    if len(parts) not in (2, 3) or not all(NAME_PATTERN.fullmatch(part) for part in parts):
+        raise InvalidReference(
+            f"{text!r} is no artifact name: write project/artifact, each of 1 to 128 letters, "
+            f"digits, '.', '_' or '-'."
+        )
+    project, artifact = parts[-2:]
+    return ArtifactName(project, artifact)
+
+
+def parse_project(text: str) -> str:
+    """A project's name. Raises `InvalidReference`."""
+    if not NAME_PATTERN.fullmatch(text):
+        raise InvalidReference(
+            f"{text!r} is no project name: write 1 to 128 letters, digits, '.', '_' or '-'."
+        )
+    return text
+
+
+def parse_reference(text: str) -> VersionRef:
+    """The version that `[entity/]project/artifact:selector` or `…@sha256:…` names.
+
+    Without a selector `latest` is meant. Raises `InvalidReference`.
+    """
+    name, at, digest = text.partition("@")
+    if at:
+        if not DIGEST_PATTERN.fullmatch(digest):
+            raise InvalidReference(
+                f"{text!r} has no digest after the @: write @sha256: and 64 hexadecimal digits."
+            )
+        return VersionRef(parse_name(name), digest)
+    name, colon, selector = text.partition(":")
+    if colon and not NAME_PATTERN.fullmatch(selector):
+        raise InvalidReference(
+            f"{text!r} names no version after the colon: write :v3, :latest or an alias."
+        )
+    return VersionRef(parse_name(name), selector or "latest")
+
+
+def parse_alias(text: str) -> str:
+    """An alias that a user may set. Raises `InvalidReference`."""
+    if not NAME_PATTERN.fullmatch(text):
+        raise InvalidReference(
+            f"{text!r} is no alias: write 1 to 128 letters, digits, '.', '_' or '-'."
+        )
+    if text == "latest" or re.fullmatch(r"v[0-9]+", text):
+        raise InvalidReference(
+            f"{text!r} is no alias to set: 'latest' moves by itself, and v0, v1, … are versions."
+        )
+    return text

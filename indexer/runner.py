@@ -1,0 +1,89 @@
+"""Runs coroutines for code that is not asynchronous, on uvloop where it can be had.
+
+Invariants
+  * Ctrl-C and SIGTERM cancel a command, which then cleans up after itself and raises
+    `KeyboardInterrupt`.
+  * A `Portal` has a thread and a loop of its own, so that it works where a loop runs already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+Result = TypeVar("Result")
+Resource = TypeVar("Resource")
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes event loops: uvloop's where there is one (not on Windows), else asyncio's."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def run_command(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Runs a command to its end. Raises `KeyboardInterrupt` when it is told to stop."""
+
+    async def run() -> Result:
+        task = asyncio.current_task()
+        assert task is not None
+        with suppress(NotImplementedError):  # loops on Windows take no signal handlers
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await coroutine
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        try:
+            return runner.run(run())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+
+class Portal(Generic[Resource]):
+    """An asynchronous resource for synchronous callers, opened on a thread of its own.
+
+        with Portal(open_app(folder)) as portal:
+            portal.run(lambda app: app.snapshot(...))
+    """
+
+    def __init__(self, resource: AbstractAsyncContextManager[Resource]) -> None:
+        self._resource = resource
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="indexer")
+        self._runner = asyncio.Runner(loop_factory=loop_factory())
+
+    def __enter__(self) -> Self:
+        try:
+            self._opened = self._on_thread(self._resource.__aenter__)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._on_thread(lambda: self._resource.__aexit__(kind, error, traceback))
+        finally:
+            self._close()
+
+    def run(self, function: Callable[[Resource], Coroutine[Any, Any, Result]]) -> Result:
+        """What `function` comes to, called with the resource. Raises what it raises."""
+        return self._on_thread(lambda: function(self._opened))
+
+    def _on_thread(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        return self._thread.submit(lambda: self._runner.run(function())).result()
+
+    def _close(self) -> None:
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()

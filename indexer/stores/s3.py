@@ -1,0 +1,279 @@
+"""S3 and what speaks it: a source's objects, a thousand a request, in key order.
+
+Invariants
+  * A key that is asked for lies below the source's prefix; what is said of it elsewhere is relative
+    to that prefix.
+  * Version ids come from ListObjectVersions, of which the newest version of a key is kept if it is
+    an object. A page begins after a key, never between its versions, unless the server's own cursor
+    says so.
+  * What a server does not honour is known before it is relied on: from its name, or from a probe
+    whose answers are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pyarrow as pa
+
+from indexer.errors import (
+    Ability,
+    AccessDenied,
+    BrokenListing,
+    NotFound,
+    VersionsDenied,
+)
+from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
+from indexer.limits import PAGE_ROWS
+from indexer.page import Page, make_page, pack_etags
+from indexer.protocols import EndpointFacts, ListedPage, OpenedSource, StoreProperties
+from indexer.references import SourceUri
+from indexer.stores.s3_client import (
+    S3Options,
+    chosen_endpoint,
+    open_client,
+    server_error,
+    translated,
+)
+from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
+from indexer.stores.s3_wire import Operation, error_in, parse_listing
+from indexer.telemetry import Counters
+
+UNLISTED_VERSIONS: Final = (
+    "Versions cannot be listed ({reason}), so entries are identified by ETag; the permission for "
+    "it is s3:ListBucketVersions."
+)
+
+
+@asynccontextmanager
+async def connect(
+    options: S3Options, facts: EndpointFacts, counters: Counters
+) -> AsyncIterator[S3Connection]:
+    """A connection to S3 for as long as the context is open. See `protocols.Connection`."""
+    async with open_client(options, counters) as client:
+        yield S3Connection(client, options, facts)
+
+
+class S3Connection:
+    """Opens sources on one endpoint with one set of credentials."""
+
+    def __init__(self, client: Any, options: S3Options, facts: EndpointFacts) -> None:  # noqa: ANN401
+        self._client = client
+        self._options = options
+        self._facts = facts
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's URL."""
+        return str(self._client.meta.endpoint_url)
+
+    async def credentials(self) -> str:
+        """What found the credentials; not what they are."""
+        if self._options.no_sign_request:
+            return "none (--no-sign-request)"
+        found = await self._session.get_credentials()
+        return str(found.method)
+
+    async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource:
+        """See `protocols.Connection`."""
+        prefix = uri.key if uri.names_folder else uri.key + "/"
+        folder = f"s3://{uri.bucket}/{prefix}"
+        versioning, server = await self.versioning(uri.bucket)
+        versions = versioning != "off" and "versions" not in without
+        lister = S3Lister(self._client, uri.bucket, prefix, self._options.request_payer)
+        facts = known_facts(server) or await self._probed(lister, server)
+        warnings = []
+        if "versions" in without:
+            warnings.append(UNLISTED_VERSIONS.format(reason="denied, or listed out of order"))
+        if "parallel" in without:
+            warnings.append("The server's listing broke its own rules; it was listed serially.")
+        properties = StoreProperties(
+            key_bytes_max=KEY_BYTES_MAX - len(prefix.encode()),
+            parallel=facts.resumes and "parallel" not in without,
+            resume=facts.resume,
+            versions=versions,
+            end_believed_below=0 if "parallel" in without else facts.end_believed_below,
+        )
+        region = self._client.meta.region_name
+        return OpenedSource(
+            folder=folder,
+            store=S3Store(lister, properties),
+            record={
+                "uri": folder,
+                "endpoint": self.endpoint,
+                "endpoint_from": chosen_endpoint(self._options).origin,
+                "region": region,
+                "server": server,
+                "versioning": versioning,
+                "operation": lister.operation(versions=versions),
+            },
+            warnings=tuple(warnings),
+        )
+
+    async def versioning(self, bucket: str) -> tuple[str, str]:
+        """`on`, `off` or `unknown` for a bucket, and what its server calls itself.
+
+        A suspended bucket still holds versions and is `on`. Who may not ask is told `unknown`.
+        """
+        uri = f"s3://{bucket}"
+        with translated(uri):
+            try:
+                response = await self._client.get_bucket_versioning(Bucket=bucket)
+            except self._client.exceptions.ClientError as error:
+                response = error.response
+                code = response.get("Error", {}).get("Code", "")
+                if code in {"NotImplemented", "MethodNotAllowed", "501", "405"}:
+                    return "off", _server_of(response)
+                if code not in {"AccessDenied", "403", "Forbidden"}:
+                    raise
+                return "unknown", _server_of(response)
+        return ("on" if response.get("Status") else "off"), _server_of(response)
+
+    async def lone_object(self, uri: SourceUri) -> Page | None:
+        """See `protocols.Connection`."""
+        if uri.names_folder:
+            return None
+        parameters = {"Bucket": uri.bucket, "Key": uri.key}
+        if self._options.request_payer:
+            parameters["RequestPayer"] = self._options.request_payer
+        try:
+            with translated(str(uri)):
+                head = await self._client.head_object(**parameters)
+        except (NotFound, AccessDenied):
+            # Without the right to read objects a HEAD is denied, whether there is one or not.
+            return None
+        version_id = head.get("VersionId")
+        return make_page(
+            {
+                "path": pa.array([uri.key.rpartition("/")[2].encode()], pa.binary()),
+                "size": pa.array([head["ContentLength"]], pa.int64()),
+                **pack_etags([head["ETag"].removeprefix('"').removesuffix('"').encode()]),
+                "version_id": pa.array([version_id], pa.string()),
+                "last_modified": pa.array([head["LastModified"]], pa.timestamp("ms", tz="UTC")),
+                "storage_class": pa.array([head.get("StorageClass", "STANDARD")], pa.string()),
+            }
+        )
+
+    async def _probed(self, lister: S3Lister, server: str) -> Facts:
+        kept = await self._facts.get_facts(self.endpoint)
+        if kept is not None:
+            return read_facts(kept)
+        facts = await probe(lister, server)
+        if facts.is_conclusive:
+            await self._facts.put_facts(self.endpoint, facts.document())
+        return facts
+
+
+class S3Lister:
+    """The two list operations on one prefix of one bucket, as bytes."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str, payer: str | None) -> None:  # noqa: ANN401
+        self._client = client
+        self._bucket = bucket
+        self._payer = payer
+        self.prefix = prefix
+
+    @property
+    def uri(self) -> str:
+        """The folder's canonical URI."""
+        return f"s3://{self._bucket}/{self.prefix}"
+
+    @staticmethod
+    def operation(*, versions: bool) -> Operation:
+        """The name of the operation that lists objects, or versions."""
+        return "ListObjectVersions" if versions else "ListObjectsV2"
+
+    async def list(
+        self,
+        *,
+        versions: bool,
+        after: Key | None,
+        below: Key = Key(b""),
+        token: str | None = None,
+        rows: int = PAGE_ROWS,
+    ) -> bytes:
+        """The body of one response: at most `rows` keys after `after`, all below `below`."""
+        parameters: dict[str, Any] = {
+            "Bucket": self._bucket,
+            "Prefix": self._key(below),
+            "MaxKeys": rows,
+            "EncodingType": "url",
+        }
+        if self._payer:
+            parameters["RequestPayer"] = self._payer
+        if versions:
+            parameters |= self._version_markers(after, token)
+            call = self._client.list_object_versions
+        else:
+            if token is not None:
+                parameters["ContinuationToken"] = token
+            elif after is not None:
+                parameters["StartAfter"] = self._key(after)
+            call = self._client.list_objects_v2
+        try:
+            with translated(self.uri):
+                body: bytes = (await call(**parameters))["Body"]
+        except AccessDenied as error:
+            if versions:
+                raise VersionsDenied(str(error)) from error
+            raise
+        if said := error_in(body):
+            raise server_error(self.uri, *said)
+        return body
+
+    def _version_markers(self, after: Key | None, token: str | None) -> Mapping[str, str]:
+        if token is not None:
+            key, version = json.loads(token)
+            return {"KeyMarker": key} | ({"VersionIdMarker": version} if version else {})
+        return {} if after is None else {"KeyMarker": self._key(after)}
+
+    def _key(self, relative: Key) -> str:
+        try:
+            return self.prefix + relative.decode()
+        except UnicodeDecodeError as error:
+            raise BrokenListing(f"{self.uri}: the server lists {relative!r}, no UTF-8") from error
+
+
+class S3Store:
+    """The objects below one prefix. See `protocols.Store`."""
+
+    def __init__(self, lister: S3Lister, properties: StoreProperties) -> None:
+        self._lister = lister
+        self._prefix = lister.prefix.encode()
+        self._properties = properties
+
+    @property
+    def properties(self) -> StoreProperties:
+        """See `protocols.Store`."""
+        return self._properties
+
+    async def list_page(
+        self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
+    ) -> ListedPage:
+        """See `protocols.Store`."""
+        versions = self._properties.versions
+        body = await self._lister.list(
+            versions=versions, after=keys.after, below=prefix, token=token
+        )
+        listing = parse_listing(body, self._lister.operation(versions=versions), self._prefix)
+        if not listing.first_is_latest and token is None:
+            raise BrokenListing(
+                f"{self._lister.uri}: the server does not list a key's newest version first",
+                do_without="versions",
+            )
+        return ListedPage(
+            rows=listing.rows,
+            entries=listing.entries,
+            first=listing.first,
+            last=listing.last,
+            more=listing.more,
+            token=listing.token,
+        )
+
+
+def _server_of(response: Mapping[str, Any]) -> str:
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(headers.get("server", "unknown"))

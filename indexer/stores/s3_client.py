@@ -1,0 +1,232 @@
+"""The connection to an S3 endpoint: session, credentials, endpoint, and its errors in our words.
+
+Invariants
+  * Credentials come from aiobotocore's own chain and are refreshed by it; none is read, kept or
+    logged here.
+  * botocore's retries are off: `workers.retry` is the only retrier.
+  * Listing responses come back as bytes. botocore's parser takes 100 ms for a page of 1,000 keys
+    and its handler for errors in a 200 response parses the body a second time; both are replaced
+    through botocore's own seams, for the list operations alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiobotocore.session
+from aiobotocore.config import AioConfig
+from aiobotocore.parsers import AioResponseParserFactory, AioRestXMLParser
+from botocore import UNSIGNED, exceptions, handlers
+
+from indexer.errors import (
+    AccessDenied,
+    IndexerError,
+    InvalidReference,
+    InvalidSetting,
+    MissingCredentials,
+    NoSuchSource,
+    NotFound,
+    StoreUnavailable,
+    UsageError,
+)
+from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
+from indexer.telemetry import Counters
+
+RAW_OPERATIONS: Final = frozenset(("ListObjectsV2", "ListObjectVersions"))
+
+ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_S3_ENDPOINT_URL")
+"""Where an endpoint may be named in the environment; the first one that is set wins."""
+
+THROTTLE_CODES: Final = frozenset(
+    (
+        "SlowDown", "SlowDownRead", "SlowDownWrite", "TooManyRequests", "Throttling",
+        "ThrottlingException", "RequestLimitExceeded", "BandwidthLimitExceeded", "429", "503",
+        "ServiceUnavailable", "ServerBusy", "XMinioServerNotInitialized",
+    )
+)  # fmt: skip
+TRANSIENT_CODES: Final = frozenset(
+    ("InternalError", "RequestTimeout", "RequestTimeoutException", "OperationAborted", "500", "502",
+     "504")
+)  # fmt: skip
+CREDENTIAL_CODES: Final = frozenset(
+    ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+     "TokenRefreshRequired", "AuthorizationHeaderMalformed")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How to reach S3; what is None is found by the AWS rules."""
+
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    no_sign_request: bool = False
+    request_payer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointChoice:
+    """The endpoint that is used, and what named it."""
+
+    url: str | None
+    origin: str
+
+
+class _RawListingParser(AioRestXMLParser):  # type: ignore[misc]  # botocore is untyped
+    """Hands on the bytes of a listing; everything else is parsed as ever."""
+
+    def _do_parse(self, response: dict[str, Any], shape: Any) -> Any:  # noqa: ANN401 - botocore's
+        if response["context"].get("operation_name") in RAW_OPERATIONS:
+            return {"Body": response["body"]}
+        return super()._do_parse(response, shape)
+
+
+class _ParserFactory(AioResponseParserFactory):  # type: ignore[misc]  # botocore is untyped
+    def create_parser(self, protocol_name: str) -> Any:  # noqa: ANN401 - botocore's own type
+        if protocol_name == "rest-xml":
+            return _RawListingParser(**self._defaults)
+        return super().create_parser(protocol_name)
+
+
+def chosen_endpoint(options: S3Options) -> EndpointChoice:
+    """Which endpoint wins: option, then the environment; else botocore's configuration decides."""
+    if options.endpoint_url:
+        return EndpointChoice(options.endpoint_url, "--endpoint-url")
+    for variable in ENDPOINT_VARIABLES:
+        if url := os.environ.get(variable):
+            return EndpointChoice(url, variable)
+    return EndpointChoice(None, "the AWS configuration")
+
+
+@asynccontextmanager
+async def open_client(options: S3Options, counters: Counters) -> AsyncIterator[Any]:
+    """An S3 client for as long as the context is open.
+
+    Raises `MissingCredentials`, `InvalidSetting` and what the credential chain runs into.
+    """
+    def count(**_: Any) -> None:  # noqa: ANN401 - botocore's events
+        counters.requests += 1
+
+    with translated("S3"):
+        session = aiobotocore.session.AioSession(profile=options.profile)
+        session.register_component("response_parser_factory", _ParserFactory())
+        endpoint = chosen_endpoint(options)
+        region = options.region or session.get_config_variable("region")
+        if not options.no_sign_request and await session.get_credentials() is None:
+            raise MissingCredentials(
+                "No AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "name a profile with --profile, or use --no-sign-request for a public bucket."
+            )
+        client = session.create_client(
+            "s3",
+            # Where nothing names a region, any will do: AWS redirects to the bucket's own.
+            region_name=region or "us-east-1",
+            endpoint_url=endpoint.url,
+            config=AioConfig(
+                signature_version=UNSIGNED if options.no_sign_request else None,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=IN_FLIGHT_MAX,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                read_timeout=REQUEST_TIMEOUT_S,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+        opened = await client.__aenter__()
+    try:
+        # botocore names its handlers by function; this one is private but has no other name.
+        opened.meta.events.unregister("before-parse.s3.*", handlers._handle_200_error)  # noqa: SLF001
+        opened.meta.events.register("before-send.s3.*", count)
+        yield opened
+    finally:
+        await client.__aexit__(None, None, None)
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Raises botocore's errors as ours, said of `uri`."""
+    try:
+        yield
+    except exceptions.ClientError as error:
+        details = error.response.get("Error", {})
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        raise server_error(
+            uri,
+            str(details.get("Code", "")),
+            str(details.get("Message", "")),
+            retry_after=headers.get("retry-after"),
+        ) from error
+    except exceptions.BotoCoreError as error:
+        raise _client_error(uri, error) from error
+    except ValueError as error:
+        # botocore's own word for an endpoint or host that is no URL.
+        raise InvalidSetting(f"{error}. Give a URL such as http://127.0.0.1:9000.") from error
+    except (TimeoutError, OSError) as error:
+        raise StoreUnavailable(f"{uri}: the connection failed: {error!r}") from error
+
+
+def server_error(
+    uri: str, code: str, message: str, *, retry_after: str | None = None
+) -> IndexerError:
+    """Our error for an S3 error code, said of `uri`."""
+    said = f"{code}: {message}" if message else code
+    if code in THROTTLE_CODES:
+        seconds = float(retry_after) if (retry_after or "").isdigit() else None
+        return StoreUnavailable(
+            f"{uri}: the server asks for fewer requests ({said}).",
+            is_throttle=True,
+            retry_after_s=seconds,
+        )
+    if code in TRANSIENT_CODES:
+        return StoreUnavailable(f"{uri}: the server failed ({said}).")
+    if code in {"NoSuchKey", "NotFound", "404"}:
+        return NotFound(f"{uri}: there is no such object.")
+    if code == "NoSuchBucket":
+        return NoSuchSource(f"{uri}: there is no such bucket at this endpoint.")
+    if code in CREDENTIAL_CODES:
+        return AccessDenied(
+            f"{uri}: the server does not accept these credentials ({said}). Check the access key, "
+            f"its secret and the profile."
+        )
+    if code in {"AccessDenied", "AllAccessDisabled", "Forbidden", "403", "401", "Unauthorized"}:
+        return AccessDenied(
+            f"{uri}: access is denied ({said}). Listing needs s3:ListBucket for this prefix."
+        )
+    if code == "RequestTimeTooSkewed":
+        return UsageError(f"{uri}: this machine's clock is wrong ({said}). Set it and try again.")
+    if code in {"PermanentRedirect", "301", "IllegalLocationConstraintException"}:
+        return UsageError(f"{uri}: the bucket is in another region ({said}). Name it with --region.")
+    if code in {"InvalidBucketName", "KeyTooLongError"}:
+        return InvalidReference(f"{uri}: {said}.")
+    return IndexerError(f"{uri}: the server answered {said}.")
+
+
+def _client_error(uri: str, error: exceptions.BotoCoreError) -> IndexerError:
+    if isinstance(error, exceptions.ProfileNotFound):
+        return InvalidSetting(f"{error}. See ~/.aws/config for the profiles that there are.")
+    if isinstance(
+        error,
+        (
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+            exceptions.TokenRetrievalError,
+            exceptions.SSOError,
+            exceptions.RefreshWithMFAUnsupportedError,
+        ),
+    ):
+        return MissingCredentials(f"{uri}: no usable AWS credentials: {error}")
+    if isinstance(error, (exceptions.ParamValidationError, exceptions.InvalidRegionError)):
+        return InvalidReference(f"{uri}: {' '.join(str(error).split())}")
+    if isinstance(error, exceptions.SSLError):
+        return InvalidSetting(f"{uri}: TLS failed: {error}. Check the endpoint and AWS_CA_BUNDLE.")
+    if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
+        cause = error.__cause__ or error.__context__
+        reason = f" ({cause})" if cause else ""
+        return StoreUnavailable(f"{uri}: {error}{reason}. Check the endpoint and the network.")
+    return IndexerError(f"{uri}: {error}")

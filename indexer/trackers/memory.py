@@ -1,0 +1,158 @@
+"""The tracker in memory: what every other one must do, in the plainest way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from indexer.commit_rules import (
+    LATEST,
+    check_repeated,
+    check_request,
+    check_shard,
+    is_unchanged,
+    type_of,
+)
+from indexer.content import decode_shard
+from indexer.errors import CorruptContent, NoSuchVersion
+from indexer.manifest import Manifest
+from indexer.protocols import (
+    CommitRequest,
+    CommitResult,
+    Consistency,
+    ScanRecord,
+    VersionRecord,
+)
+from indexer.references import ArtifactName
+from indexer.wandb_digest import WandbDigest, WandbDigester
+from workers.clock import Clock
+
+
+@dataclass(slots=True)
+class _Artifact:
+    type: str
+    versions: list[VersionRecord] = field(default_factory=list)
+    aliases: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    name: ArtifactName
+    number: int
+    created: bool
+    scan: ScanRecord
+
+
+class MemoryTracker:
+    """A `Tracker` that forgets everything when it goes. No method waits for anything."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._shards: dict[str, bytes] = {}
+        self._manifests: dict[str, Manifest] = {}
+        self._artifacts: dict[ArtifactName, _Artifact] = {}
+        self._commits: dict[str, _Commit] = {}
+        self._run_numbers = itertools.count(1)
+
+    async def parent(self, name: ArtifactName, *, partial: bool = False) -> VersionRecord | None:
+        artifact = self._artifacts.get(name)
+        number = _newest(artifact, partial=partial) if artifact else None
+        return None if number is None else self._record(name, number)
+
+    async def manifest(self, digest: str) -> Manifest:
+        if digest not in self._manifests:
+            raise NoSuchVersion(f"there is no version with the digest {digest}.")
+        return self._manifests[digest]
+
+    async def missing(self, digests: Sequence[str]) -> set[str]:
+        return set(digests) - self._shards.keys()
+
+    async def put_shard(self, digest: str, data: bytes) -> None:
+        if digest not in self._shards:
+            decode_shard(data, digest)
+            self._shards[digest] = data
+
+    async def commit(self, request: CommitRequest) -> CommitResult:
+        check_request(request)
+        first = await self.outcome(request.request_id)
+        if first is not None:
+            check_repeated(request, first)
+            return first
+        wandb = self._wandb_digest(request.manifest)
+        artifact = self._artifacts.get(request.name)
+        type_name = type_of(request.name, artifact.type if artifact else None, request.type)
+        artifact = artifact or _Artifact(type_name)
+        is_partial = request.scan.consistency is Consistency.PARTIAL
+        newest = _newest(artifact, partial=is_partial)
+        created = not is_unchanged(
+            request, None if newest is None else artifact.versions[newest].digest
+        )
+        # From here on nothing can fail.
+        if created or newest is None:
+            number = len(artifact.versions)
+            artifact.versions.append(self._make_version(request, type_name, number, wandb))
+            if not is_partial:
+                artifact.aliases[LATEST] = number
+        else:
+            number = newest
+            artifact.versions[number] = self._confirm(artifact.versions[number], request)
+        artifact.aliases.update(dict.fromkeys(request.aliases, number))
+        self._artifacts[request.name] = artifact
+        self._manifests[request.manifest.digest] = request.manifest
+        self._commits[request.request_id] = _Commit(request.name, number, created, request.scan)
+        return CommitResult(self._record(request.name, number), created=created)
+
+    async def outcome(self, request_id: str) -> CommitResult | None:
+        commit = self._commits.get(request_id)
+        if commit is None:
+            return None
+        return CommitResult(self._record(commit.name, commit.number), created=commit.created)
+
+    def _wandb_digest(self, manifest: Manifest) -> WandbDigest:
+        digester = WandbDigester()
+        for previous, shard in zip((None, *manifest.shards), manifest.shards, strict=False):
+            if shard.digest not in self._shards:
+                raise CorruptContent(f"the shard {shard.digest} of this manifest was not put.")
+            rows = decode_shard(self._shards[shard.digest], shard.digest)
+            check_shard(shard, rows, previous)
+            digester.add(rows)
+        return digester.finish()
+
+    def _make_version(
+        self, request: CommitRequest, type_name: str, number: int, wandb: WandbDigest
+    ) -> VersionRecord:
+        now = self._clock.now()
+        return VersionRecord(
+            name=request.name,
+            type=type_name,
+            number=number,
+            digest=request.manifest.digest,
+            wandb_digest=wandb.digest,
+            wandb_reason=wandb.reason,
+            objects=request.manifest.rows,
+            size_bytes=request.manifest.size_bytes,
+            listed=request.scan.listed,
+            consistency=request.scan.consistency,
+            aliases=(),
+            notes=request.notes or "",
+            run_id=f"run-{next(self._run_numbers)}",
+            created_at=now,
+            confirmed_at=now,
+        )
+
+    def _confirm(self, version: VersionRecord, request: CommitRequest) -> VersionRecord:
+        notes = version.notes if request.notes is None else request.notes
+        return replace(version, confirmed_at=self._clock.now(), notes=notes)
+
+    def _record(self, name: ArtifactName, number: int) -> VersionRecord:
+        artifact = self._artifacts[name]
+        names = sorted(alias for alias, at in artifact.aliases.items() if at == number)
+        return replace(artifact.versions[number], aliases=tuple(names))
+
+
+def _newest(artifact: _Artifact, *, partial: bool) -> int | None:
+    if not partial:
+        return artifact.aliases.get(LATEST)
+    found = [v.number for v in artifact.versions if v.consistency is Consistency.PARTIAL]
+    return found[-1] if found else None

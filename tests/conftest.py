@@ -1,0 +1,143 @@
+"""What every test has: an environment of its own, and real S3 servers when it asks for them.
+
+Invariants
+  * No setting, credential or file of the person who runs the tests reaches a test: the variables
+    are cleared for the session, and each test has a home folder of its own.
+  * A server is started once a session, when first asked for, and ends with the session.
+  * A missing MinIO skips the tests that need it at home and fails them where `CI` is set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import hypothesis
+import pytest
+
+from deploy.s3_server import S3Server, ServerError, is_ci
+
+MACHINE_ENVIRONMENT: Mapping[str, str] = dict(os.environ)
+"""As it was before a test could see it: where servers are looked for."""
+
+IS_CI = is_ci(MACHINE_ENVIRONMENT)
+
+FOREIGN_PREFIXES = ("AWS_", "INDEXER_", "MINIO_", "S3_", "WANDB_")
+FOREIGN_NAMES = frozenset(
+    {"ALL_PROXY", "BOTO_CONFIG", "FORCE_COLOR", "HTTPS_PROXY", "HTTP_PROXY", "NO_COLOR"}
+)
+HOMES = {
+    "HOME": ".",
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_DATA_HOME": ".local/share",
+    "XDG_STATE_HOME": ".local/state",
+}
+
+hypothesis.settings.register_profile("quick", max_examples=50, deadline=None)
+hypothesis.settings.register_profile(
+    "ci", max_examples=300, deadline=None, derandomize=True, print_blob=True
+)
+hypothesis.settings.load_profile("ci" if IS_CI else "quick")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in MACHINE_ENVIRONMENT:
+            if name.startswith(FOREIGN_PREFIXES) or name.upper() in FOREIGN_NAMES:
+                patch.delenv(name)
+        # Without it botocore asks the address of a cloud's metadata for credentials, and waits.
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        _move_home(patch, tmp_path_factory.mktemp("home"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home folder, which holds the XDG folders too."""
+    folder = tmp_path_factory.mktemp("home")
+    _move_home(monkeypatch, folder)
+    return folder
+
+
+def _move_home(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    for name, below in HOMES.items():
+        patch.setenv(name, str(folder / below))
+
+
+@pytest.fixture(scope="session")
+def minio() -> Iterator[S3Server]:
+    """A MinIO of this session."""
+    try:
+        server = S3Server.start("minio", environ=MACHINE_ENVIRONMENT)
+    except ServerError as error:
+        if IS_CI:
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[S3Server]:
+    """A server of moto of this session."""
+    with S3Server.start("moto", environ=MACHINE_ENVIRONMENT) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_client() -> Callable[[S3Server], Any]:
+    """From a server to boto3's client of it, the same one each time."""
+    clients: dict[str, Any] = {}
+
+    def client_of(server: S3Server) -> Any:
+        if server.endpoint_url not in clients:
+            import boto3
+
+            session = boto3.session.Session(
+                aws_access_key_id=server.access_key,
+                aws_secret_access_key=server.secret_key,
+                region_name=server.region,
+            )
+            clients[server.endpoint_url] = session.client("s3", endpoint_url=server.endpoint_url)
+        return clients[server.endpoint_url]
+
+    return client_of
+
+
+class MakeBucket(Protocol):
+    """Makes a bucket of a name never used before, puts objects into it and returns its name."""
+
+    def __call__(
+        self,
+        server: S3Server,
+        objects: Mapping[str, bytes] | None = None,
+        *,
+        versioned: bool = False,
+    ) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def bucket(s3_client: Callable[[S3Server], Any]) -> MakeBucket:
+    """Makes buckets, which end with their server."""
+
+    def make(
+        server: S3Server,
+        objects: Mapping[str, bytes] | None = None,
+        *,
+        versioned: bool = False,
+    ) -> str:
+        client = s3_client(server)
+        name = f"test-{uuid4().hex}"
+        client.create_bucket(Bucket=name)
+        if versioned:
+            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        for key, body in (objects or {}).items():
+            client.put_object(Bucket=name, Key=key, Body=body)
+        return name
+
+    return make
