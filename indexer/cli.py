@@ -112,7 +112,7 @@ class Session:
         self.console: Console = Console(options["is_json"], options["is_quiet"])
         configure_logging(self.settings["log_level"], self.settings["log_format"])
 
-    def run(self, function: Callable[[App], Any], *, creates: bool = False) -> Any:  # noqa: ANN401
+    def run(self, function: Callable[[App], Any], *, creates: bool = False) -> Any:
         """What an asynchronous function of the app comes to.
 
         Only commands that record something make a data folder that is not there.
@@ -125,7 +125,7 @@ class Session:
         if not creates and not folder.exists():
             raise NoSuchVersion(f"There is no data folder at {folder}; snapshot something first.")
 
-        async def run() -> Any:  # noqa: ANN401
+        async def run() -> Any:
             async with open_app(folder) as app:
                 return await function(app)
 
@@ -136,7 +136,7 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command its session in place of the options that are settings."""
 
     @wraps(command)
-    def run(**options: Any) -> None:  # noqa: ANN401
+    def run(**options: Any) -> None:
         from indexer.config import SETTINGS
 
         taken = {"is_json", "is_quiet"} | {setting.name for setting in SETTINGS}
@@ -156,9 +156,9 @@ def snapshot_options(command: Command) -> Command:
     """The options of a snapshot, whichever command makes it."""
     for option in reversed(
         (
-            click.option("--name", required=True, metavar="PROJECT/ARTIFACT", help="What to name it."),
+            click.option("--name", required=True, metavar="PROJECT/ARTIFACT", help="Its name."),
             click.option("--type", "type_", metavar="TYPE", help="Kind of artifact.  [dataset]"),
-            click.option("--alias", "aliases", multiple=True, metavar="A", help="Alias to move here."),
+            click.option("--alias", "aliases", multiple=True, metavar="A", help="Alias to move."),
             click.option("--max-objects", type=int, metavar="N", help="Most objects.  [10000]"),
             click.option("--on-limit", type=click.Choice(["error", "partial"]),
                          help="With more objects: fail, or keep the first N.  [error]"),
@@ -175,7 +175,7 @@ def snapshot_options(command: Command) -> Command:
 @click.argument("uri")
 @snapshot_options
 @with_session
-def snapshot(session: Session, uri: str, **options: Any) -> None:  # noqa: ANN401
+def snapshot(session: Session, uri: str, **options: Any) -> None:
     """Record what is below URI as a version of an artifact."""
     _snapshot(session, uri, **options)
 
@@ -189,7 +189,7 @@ def artifact() -> None:
 @click.argument("uri", metavar="PATH_OR_URI")
 @snapshot_options
 @with_session
-def put(session: Session, uri: str, **options: Any) -> None:  # noqa: ANN401
+def put(session: Session, uri: str, **options: Any) -> None:
     """Record what is below a URI. It is referenced, never uploaded."""
     if "://" not in uri:
         raise InvalidReference(

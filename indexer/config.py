@@ -58,7 +58,9 @@ class Setting:
             return value
         word = str(value).lower()
         if word not in TRUE_WORDS | FALSE_WORDS:
-            raise InvalidSetting(f"{origin}: {self.name} is {value!r}, and should be true or false.")
+            raise InvalidSetting(
+                f"{origin}: {self.name} is {value!r}, and should be true or false."
+            )
         return word in TRUE_WORDS
 
     def _parse_number(self, value: object, origin: str) -> int:
@@ -85,7 +87,7 @@ SETTINGS: Final = (
     Setting("profile", None, "AWS profile."),
     Setting("region", None, "AWS region."),
     Setting("endpoint_url", None, "S3 endpoint."),
-    Setting("no_sign_request", False, "Send requests to S3 unsigned, as anybody."),
+    Setting("no_sign_request", default=False, help="Send requests to S3 unsigned, as anybody."),
     Setting("request_payer", None, "Who pays for requests to S3.", choices=("requester",)),
     Setting("log_level", "warning", "Least severe messages to log.",
             choices=("debug", "info", "warning", "error")),
@@ -100,7 +102,7 @@ class Settings:
         self._values = dict(values)
         self.origins = dict(origins)
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a setting's own kind
+    def __getitem__(self, name: str) -> Any:
         return self._values[name]
 
     @property

@@ -92,17 +92,7 @@ async def run_job(request: SnapshotRequest, parts: JobParts) -> Snapshot:
     started_s, started_at = parts.clock.monotonic(), parts.clock.now()
     parent = await parts.tracker.parent(request.name, partial=False)
     before = await parts.tracker.manifest(parent.digest) if parent else None
-    without: set[Ability] = set()
-    while True:
-        source = await parts.connection.open(request.uri, without=without)
-        try:
-            scan = await _scan(request, parts, source, before)
-            break
-        except IndexerError as error:
-            if error.do_without is None or error.do_without in without:
-                raise
-            without.add(error.do_without)
-            parts.counters.start_again()
+    scan = await _scan_as_able(request, parts, before)
     manifest = _manifest(request, scan)
     partial_parent = await parts.tracker.parent(request.name, partial=True)
     expected = partial_parent if scan.is_partial else parent
@@ -117,8 +107,24 @@ async def run_job(request: SnapshotRequest, parts: JobParts) -> Snapshot:
         shards_reused=parts.counters.shards_reused,
         requests=parts.counters.requests,
         elapsed_s=parts.clock.monotonic() - started_s,
-        warnings=source.warnings,
+        warnings=scan.source.warnings,
     )
+
+
+async def _scan_as_able(
+    request: SnapshotRequest, parts: JobParts, before: Manifest | None
+) -> _Scan:
+    """Scans with every ability of the store, and again without one that it turns out to lack."""
+    without: set[Ability] = set()
+    while True:
+        source = await parts.connection.open(request.uri, without=without)
+        try:
+            return await _scan(request, parts, source, before)
+        except IndexerError as error:
+            if error.do_without is None or error.do_without in without:
+                raise
+            without.add(error.do_without)
+            parts.counters.start_again()
 
 
 async def _scan(

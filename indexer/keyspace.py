@@ -12,6 +12,7 @@ Invariants
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,6 +37,8 @@ RUN_ROWS_MAX = 65_536
 
 CUT_RULE = f"xxh3_64/{CUT_BITS}-{CUT_BITS_STEP}/{RUN_ROWS_MAX}"
 """The name of this rule, as the root of a manifest states it."""
+
+_SURROGATES = range(0xD800, 0xE000)
 
 assert RUN_ROWS_MAX == 4 << CUT_BITS
 assert (CUT_BITS - CUT_BITS_MIN) % CUT_BITS_STEP == 0
@@ -75,6 +78,21 @@ def common_prefix_length(left: bytes | str, right: bytes | str) -> int:
     if left[:shorter] == right[:shorter]:
         return shorter
     return next(i for i in range(shorter) if left[i] != right[i])
+
+
+def next_character(character: str) -> str | None:
+    """The character of the next code point, or None after the last."""
+    return character_at(ord(character) + 1)
+
+
+def character_at(code_point: int) -> str | None:
+    """The character of a code point or, if that is none, of the next one; None after the last.
+
+    Surrogates are no characters: UTF-8 has no bytes for them.
+    """
+    if code_point in _SURROGATES:
+        code_point = _SURROGATES.stop
+    return chr(code_point) if code_point <= sys.maxunicode else None
 
 
 def greatest_key_below(prefix: bytes, size_bytes_max: int = KEY_BYTES_MAX) -> Key:

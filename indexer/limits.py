@@ -70,7 +70,7 @@ DATABASE_READERS_MAX: Final = 4
 """Reads of the catalog at once; each has a connection and a thread. Writes have one of each."""
 
 DATA_FOLDER_THREADS: Final = SEALS_IN_FLIGHT_MAX + 1
-"""File operations, and checks of shards, at once: every seal under way, and a commit beside them."""
+"""File operations and checks of shards at once: those of every seal under way, and a commit's."""
 
 DATA_FOLDER_LOCK_POLL_S: Final = 0.02
 """How often a process asks for a folder that another one is making; that takes some 100 ms."""

@@ -1,4 +1,4 @@
-"""Page: the Arrow record batch of entries that flows through the pipeline, and its canonical digest.
+"""Page: the Arrow record batch of entries that flows through the pipeline, and its digest.
 
 Invariants
   * Rows ascend strictly by `path`, compared as bytes; a path occurs once.
@@ -16,7 +16,7 @@ import binascii
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from operator import lt
-from typing import Final
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,7 +48,7 @@ DIGEST_HEADER: Final = b"indexer-shard/1\0"
 
 MD5_HEX_CHARACTERS: Final = 32
 
-Page = pa.RecordBatch
+Page: TypeAlias = pa.RecordBatch
 
 
 def make_page(columns: dict[str, pa.Array]) -> Page:
@@ -92,10 +92,9 @@ def pack_etags(etags: Sequence[bytes]) -> dict[str, pa.Array]:
     Most pages hold plain MD5s alone, which are packed in one call.
     """
     joined = b"".join(etags)
-    if len(joined) == MD5_HEX_CHARACTERS * len(etags) and _are_lower_hex(joined):
-        if set(map(len, etags)) <= {MD5_HEX_CHARACTERS}:
-            packed = pa.py_buffer(binascii.unhexlify(joined))
-            return {"etag_md5": pa.Array.from_buffers(pa.binary(16), len(etags), [None, packed])}
+    if set(map(len, etags)) <= {MD5_HEX_CHARACTERS} and _are_lower_hex(joined):
+        packed = pa.py_buffer(binascii.unhexlify(joined))
+        return {"etag_md5": pa.Array.from_buffers(pa.binary(16), len(etags), [None, packed])}
     md5s: list[bytes | None] = []
     parts: list[int | None] = []
     raws: list[str | None] = []
@@ -184,8 +183,7 @@ def without_null_columns(table: pa.Table) -> pa.Table:
         [
             field.name
             for field in SCHEMA
-            if field.name in table.schema.names
-            and _has_values(table.column(field.name), field)
+            if field.name in table.schema.names and _has_values(table.column(field.name), field)
         ]
     )
 
@@ -247,4 +245,3 @@ def _bitmap(flags: pa.BooleanArray) -> bytes:
     if len(flags) % 8:
         bits[-1] &= (1 << len(flags) % 8) - 1
     return bytes(bits)
-

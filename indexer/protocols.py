@@ -101,8 +101,8 @@ class Connection(Protocol):
 
     `open` asks for what holds at this moment (whether versions are kept) and for what was never
     asked of this endpoint before; it lists nothing of the source. `without` names abilities that
-    the job must do without. `lone_object` is the object of exactly the URI's key as a page of one row,
-    whose path is the key's last component; None where there is none.
+    the job must do without. `lone_object` is the object of exactly the URI's key as a page of one
+    row, whose path is the key's last component; None where there is none.
     """
 
     async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource: ...
@@ -246,8 +246,10 @@ class Tracker(Protocol):
         ...
 
     async def put_shard(self, digest: str, data: bytes) -> None:
-        """Gives the tracker a shard as Parquet bytes. Raises `CorruptContent` if its rows do not
-        ascend strictly or do not have the digest."""
+        """Gives the tracker a shard as Parquet bytes.
+
+        Raises `CorruptContent` if its rows do not ascend strictly or do not have the digest.
+        """
         ...
 
     async def commit(self, request: CommitRequest) -> CommitResult:

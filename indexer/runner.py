@@ -49,8 +49,7 @@ def run_command(coroutine: Coroutine[Any, Any, Result]) -> Result:
 class Portal(Generic[Resource]):
     """An asynchronous resource for synchronous callers, opened on a thread of its own.
 
-        with Portal(open_app(folder)) as portal:
-            portal.run(lambda app: app.snapshot(...))
+    `with Portal(open_app(folder)) as portal: portal.run(lambda app: app.snapshot(...))`
     """
 
     def __init__(self, resource: AbstractAsyncContextManager[Resource]) -> None:

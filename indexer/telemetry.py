@@ -38,10 +38,12 @@ class Counters:
         self.shards_new = self.shards_reused = 0
 
 
-SECRET_NAMES: Final = re.compile(r"secret|password|token|authorization|credential|signature", re.I)
+SECRET_NAMES: Final = re.compile(
+    r"secret|password|token|authorization|credential|signature", re.IGNORECASE
+)
 
 
-def logger(**context: object) -> Any:  # noqa: ANN401 - structlog's loggers are made at run time
+def logger(**context: object) -> Any:
     """A structured logger with the given context bound to it."""
     import structlog
 
@@ -52,10 +54,11 @@ def configure_logging(level: str, style: str) -> None:
     """Writes log messages of `level` and above to standard error, for people or as JSON lines."""
     import structlog
 
+    is_colored = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     renderer = (
         structlog.processors.JSONRenderer()
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+        else structlog.dev.ConsoleRenderer(colors=is_colored)
     )
     structlog.configure(
         processors=[

@@ -18,12 +18,9 @@ from indexer.protocols import VersionRecord
 
 def bytes_shown(size_bytes: int) -> str:
     """A number of bytes with a binary unit."""
-    size: float = size_bytes
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if size < 1024 or unit == "PiB":
-            break
-        size /= 1024
-    return f"{size_bytes} B" if unit == "B" else f"{size:,.1f} {unit}"
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    power = min(max(0, size_bytes.bit_length() - 1) // 10, len(units) - 1)
+    return f"{size_bytes / 1024**power:,.{1 if power else 0}f} {units[power]}"
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:

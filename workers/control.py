@@ -172,8 +172,7 @@ class Control:
         """Fall, and find out whether latency falls too."""
         before = self._guarded
         if before is None:
-            # What was measured while ramping belongs to a lower limit, in part.
-            self._guarded = None if self._ramping else measure
+            self._guarded = measure
         elif measure.limit <= max(self._limits.lowest, GUARD_JUDGED_FACTOR * before.limit):
             if measure.latency_s > GUARD_RELIEF_FACTOR * before.latency_s:
                 self._latency_floor_s = measure.latency_s

@@ -41,7 +41,7 @@ class Slots:
         self._in_flight_peak = 0
         self._taken_total = 0
         self._waited_s = 0.0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()  # empty while a slot is free
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -57,7 +57,7 @@ class Slots:
     @property
     def free(self) -> int:
         """How many could start now without anybody having to wait."""
-        return max(0, self._limit - self._in_flight - len(self._waiting))
+        return max(0, self._limit - self._in_flight)
 
     async def acquire(self) -> None:
         """Take a slot, waiting in line for it; to be given back by `release`.
@@ -66,7 +66,7 @@ class Slots:
         """
         if self._closed:
             raise Closed
-        if self._waiting or self._in_flight >= self._limit:
+        if self._in_flight >= self._limit:
             await self._wait_in_line()
         else:
             self._take()
@@ -120,7 +120,6 @@ class Slots:
             else:
                 with suppress(ValueError):
                     self._waiting.remove(place)
-                self._give()  # who asked behind a cancelled place may be free to go
             raise
         finally:
             self._waited_s += loop.time() - started_s

@@ -67,7 +67,7 @@ class Threads:
         except BaseException:
             self._slots.release()
             raise
-        call.add_done_callback(lambda _: self._slots.release())
+        call.add_done_callback(self._ended)
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
@@ -76,6 +76,11 @@ class Threads:
 
     def statistics(self) -> SlotsStatistics:
         return self._slots.statistics()
+
+    def _ended(self, call: asyncio.Future[Any]) -> None:
+        self._slots.release()
+        if not call.cancelled():
+            call.exception()  # an error that nobody waits for any more is dropped, not logged
 
     async def _outlast(self, call: asyncio.Future[Any]) -> None:
         """Wait for the call's end, through further cancels, `cancel_wait_s_max` at the most."""

@@ -6,7 +6,8 @@
     DIR/blobs/cd/cd…              roots of manifests, tilings, named by their hash
 
 `catalog.Catalog` opens it and hands out its parts: `tracker` takes shards and commits, `reader`
-answers what people ask, `labels` moves aliases and notes, `content` reads what is named by a hash.
+answers what people ask, `labels` moves aliases and writes notes, `facts` keeps what servers honour,
+`content` reads what is named by a hash.
 
 Invariants
   * Files are written and on the disk before the transaction that names them; a file that no

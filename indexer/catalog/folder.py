@@ -114,8 +114,9 @@ class FolderBlobStore:
         `put` promises this of what it wrote; what another process is just putting has its name for
         a moment before that.
         """
-        folders = sorted({self.path_of(name).parent for name in names})
-        await self._threads.run(self._flush_folders, folders)
+        folders = {self.path_of(name).parent for name in names}
+        above = {folder.parent for folder in folders}
+        await self._threads.run(self._flush_folders, sorted(folders | above | {self._root}))
 
     def path_of(self, name: str) -> Path:
         """The file of a name."""

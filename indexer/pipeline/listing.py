@@ -134,6 +134,7 @@ class Listing:
                 async with asyncio.TaskGroup() as group:
                     for segment in self._planner.begin(self._slots()):
                         self._start(group, segment)
+            self.remainders = self._planner.remainders()
             if any(end < self._greatest for end in self._ends):
                 raise BrokenListing(
                     "the server ended a listing before its last key", do_without="parallel"
@@ -146,18 +147,19 @@ class Listing:
 
     async def _list_segment(self, group: asyncio.TaskGroup, segment: Segment) -> None:
         tile = Tile(segment.range, 0, 0, self._clock.now(), self._clock.now())
-        prefix = segment.prefix or Key(b"")
-        uses_cursor = segment.prefix is not None or not self._properties.parallel
+        prefix: Key | None = None
         token: str | None = None
         empty_pages = 0
         while not segment.done and self._pages_left > 0 and self._limit.wants(segment.range):
             self._pages_left -= 1
             asked = segment.range
-            page = await self._store.list_page(asked, prefix=prefix, token=token)
-            page = self._checked(page, asked, prefix, has_token=token is not None)
+            if segment.prefix != prefix:
+                prefix, token = segment.prefix, None
+            page = await self._store.list_page(asked, prefix=prefix or Key(b""), token=token)
+            page = self._checked(page, asked, prefix or Key(b""), has_token=token is not None)
             # The end may have been moved to the left while the page was on its way.
             keys = segment.range
-            goes_on = self._goes_on(page, keys, prefix)
+            goes_on = self._goes_on(page, keys)
             tile.pages += 1
             if goes_on and (page.last is None or page.last == keys.after):
                 token = page.token
@@ -166,6 +168,7 @@ class Listing:
                     raise BrokenListing("the server says that there is more and does not list it")
                 continue
             empty_pages = 0
+            uses_cursor = prefix is not None or not self._properties.parallel
             token = page.token if uses_cursor and page.more else None
             rows, seen = _within(page, keys)
             self._counters.objects_listed += rows.num_rows
@@ -181,8 +184,6 @@ class Listing:
         self._finish(segment, tile)
 
     def _finish(self, segment: Segment, tile: Tile) -> None:
-        if not segment.done:
-            self.remainders.append(segment.range)
         if tile.pages:
             # `tile.keys` is what the segment began with; parts of it may have been given away.
             through = segment.range.through if segment.done else segment.range.after
@@ -193,24 +194,24 @@ class Listing:
     def _checked(
         self, page: ListedPage, keys: KeyRange, prefix: Key, *, has_token: bool
     ) -> ListedPage:
-        is_behind = None not in (keys.after, page.first) and page.first <= keys.after
-        if is_behind and not has_token and not self._properties.parallel:
+        is_serial = not self._properties.parallel
+        if is_serial and not has_token and _is_behind(page.first, keys.after):
             # A server that cannot begin in the middle was asked for what comes after its end,
             # and began anew: it has no more to say.
             return replace(page, rows=empty_page(), entries=0, first=None, last=None, more=False)
         check_page(page, keys, prefix, has_token=has_token)
-        if page.last is not None and not prefix:
+        if page.last is not None:
             self._greatest = max(self._greatest, page.last)
         return page
 
-    def _goes_on(self, page: ListedPage, keys: KeyRange, prefix: Key) -> bool:
+    def _goes_on(self, page: ListedPage, keys: KeyRange) -> bool:
         """Whether the segment has more to list after this page."""
-        if None not in (page.last, keys.through) and page.last >= keys.through:
+        if page.last is not None and keys.through is not None and page.last >= keys.through:
             return False
         if page.more:
             return True
         believed_below = self._properties.end_believed_below
-        if believed_below is None or prefix:
+        if believed_below is None:
             return False
         end = page.last or keys.after or Key(b"")
         is_contradicted = end < self._greatest
@@ -222,6 +223,10 @@ class Listing:
             )
         self._ends.append(end)
         return False
+
+
+def _is_behind(first: Key | None, after: Key | None) -> bool:
+    return first is not None and after is not None and first <= after
 
 
 def check_page(page: ListedPage, keys: KeyRange, prefix: Key, *, has_token: bool) -> None:

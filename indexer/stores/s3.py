@@ -34,6 +34,7 @@ from indexer.references import SourceUri
 from indexer.stores.s3_client import (
     S3Options,
     chosen_endpoint,
+    new_session,
     open_client,
     server_error,
     translated,
@@ -53,14 +54,16 @@ async def connect(
     options: S3Options, facts: EndpointFacts, counters: Counters
 ) -> AsyncIterator[S3Connection]:
     """A connection to S3 for as long as the context is open. See `protocols.Connection`."""
-    async with open_client(options, counters) as client:
-        yield S3Connection(client, options, facts)
+    session = new_session(options)
+    async with open_client(session, options, counters) as client:
+        yield S3Connection(session, client, options, facts)
 
 
 class S3Connection:
     """Opens sources on one endpoint with one set of credentials."""
 
-    def __init__(self, client: Any, options: S3Options, facts: EndpointFacts) -> None:  # noqa: ANN401
+    def __init__(self, session: Any, client: Any, options: S3Options, facts: EndpointFacts) -> None:
+        self._session = session
         self._client = client
         self._options = options
         self._facts = facts
@@ -170,7 +173,7 @@ class S3Connection:
 class S3Lister:
     """The two list operations on one prefix of one bucket, as bytes."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str, payer: str | None) -> None:  # noqa: ANN401
+    def __init__(self, client: Any, bucket: str, prefix: str, payer: str | None) -> None:
         self._client = client
         self._bucket = bucket
         self._payer = payer

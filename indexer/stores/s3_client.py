@@ -80,14 +80,14 @@ class EndpointChoice:
 class _RawListingParser(AioRestXMLParser):  # type: ignore[misc]  # botocore is untyped
     """Hands on the bytes of a listing; everything else is parsed as ever."""
 
-    def _do_parse(self, response: dict[str, Any], shape: Any) -> Any:  # noqa: ANN401 - botocore's
+    def _do_parse(self, response: dict[str, Any], shape: Any) -> Any:
         if response["context"].get("operation_name") in RAW_OPERATIONS:
             return {"Body": response["body"]}
         return super()._do_parse(response, shape)
 
 
 class _ParserFactory(AioResponseParserFactory):  # type: ignore[misc]  # botocore is untyped
-    def create_parser(self, protocol_name: str) -> Any:  # noqa: ANN401 - botocore's own type
+    def create_parser(self, protocol_name: str) -> Any:
         if protocol_name == "rest-xml":
             return _RawListingParser(**self._defaults)
         return super().create_parser(protocol_name)
@@ -103,18 +103,27 @@ def chosen_endpoint(options: S3Options) -> EndpointChoice:
     return EndpointChoice(None, "the AWS configuration")
 
 
-@asynccontextmanager
-async def open_client(options: S3Options, counters: Counters) -> AsyncIterator[Any]:
-    """An S3 client for as long as the context is open.
-
-    Raises `MissingCredentials`, `InvalidSetting` and what the credential chain runs into.
-    """
-    def count(**_: Any) -> None:  # noqa: ANN401 - botocore's events
-        counters.requests += 1
-
+def new_session(options: S3Options) -> aiobotocore.session.AioSession:
+    """A session with our parser for listings. Raises `InvalidSetting` for an unknown profile."""
     with translated("S3"):
         session = aiobotocore.session.AioSession(profile=options.profile)
         session.register_component("response_parser_factory", _ParserFactory())
+        return session
+
+
+@asynccontextmanager
+async def open_client(
+    session: aiobotocore.session.AioSession, options: S3Options, counters: Counters
+) -> AsyncIterator[Any]:
+    """An S3 client for as long as the context is open; it counts its requests.
+
+    Raises `MissingCredentials`, `InvalidSetting` and what the credential chain runs into.
+    """
+
+    def count(**_: Any) -> None:
+        counters.requests += 1
+
+    with translated("S3"):
         endpoint = chosen_endpoint(options)
         region = options.region or session.get_config_variable("region")
         if not options.no_sign_request and await session.get_credentials() is None:
@@ -176,7 +185,7 @@ def server_error(
     """Our error for an S3 error code, said of `uri`."""
     said = f"{code}: {message}" if message else code
     if code in THROTTLE_CODES:
-        seconds = float(retry_after) if (retry_after or "").isdigit() else None
+        seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
         return StoreUnavailable(
             f"{uri}: the server asks for fewer requests ({said}).",
             is_throttle=True,
@@ -200,7 +209,7 @@ def server_error(
     if code == "RequestTimeTooSkewed":
         return UsageError(f"{uri}: this machine's clock is wrong ({said}). Set it and try again.")
     if code in {"PermanentRedirect", "301", "IllegalLocationConstraintException"}:
-        return UsageError(f"{uri}: the bucket is in another region ({said}). Name it with --region.")
+        return UsageError(f"{uri}: the bucket is in another region ({said}). Give its --region.")
     if code in {"InvalidBucketName", "KeyTooLongError"}:
         return InvalidReference(f"{uri}: {said}.")
     return IndexerError(f"{uri}: the server answered {said}.")

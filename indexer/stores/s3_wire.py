@@ -46,7 +46,9 @@ _WANTED: Final = frozenset(
 )
 _TAG: Final = b"<>"  # names the column that holds each row's own tag
 _LISTING_END: Final = re.compile(rb"</(?:\w+:)?List(?:Bucket|Versions)Result>\s*$")
-_ERROR: Final = re.compile(rb"<Error>.*?<Code>([^<]*)</Code>(?:.*?<Message>([^<]*)</Message>)?", re.DOTALL)
+_ERROR: Final = re.compile(
+    rb"<Error>.*?<Code>([^<]*)</Code>(?:.*?<Message>([^<]*)</Message>)?", re.DOTALL
+)
 _TEXT_ELEMENT: Final = re.compile(rb"<(\w+)>([^<]*)</\1>")
 _ROW_ELEMENT: Final = re.compile(rb"<(\w+)>(?:([^<]*)</\1>)?")
 _QUOTE: Final = rb'(?:&quot;|&#34;|")'
@@ -124,7 +126,7 @@ def error_in(body: bytes) -> tuple[str, str] | None:
 
 
 def _fast_columns(body: bytes, operation: Operation) -> _Parsed | None:
-    """All rows by one regular expression; None where a row has not the shape of the first."""
+    """All rows by one regular expression; None where one has not the shape of the first."""
     shapes: list[tuple[bytes, _Shape]] = []
     count = 0
     start, end = len(body), 0
@@ -190,7 +192,7 @@ def _row_pattern(shapes: tuple[tuple[bytes, _Shape], ...]) -> tuple[re.Pattern[b
             if not is_text:
                 content = b"<%b>.*?</%b>" % (name, name)
             elif name == b"ETag":
-                content = b"<ETag>%b([^<&\"]*)%b</ETag>" % (_QUOTE, _QUOTE)
+                content = b'<ETag>%b([^<&"]*)%b</ETag>' % (_QUOTE, _QUOTE)
             else:
                 value = b"([^<]*)" if name in _WANTED else b"[^<]*"
                 content = b"<%b>%b</%b>" % (name, value, name)
@@ -281,7 +283,7 @@ def _page(columns: _Columns, keys: list[bytes], live: list[bool] | None) -> Page
                 arrays[field] = pa.array(column(name), pa.string())
         return make_page(arrays)
     except (ValueError, KeyError, pa.ArrowInvalid) as error:
-        raise BrokenListing(f"the server's listing has a row that cannot be read: {error}") from error
+        raise BrokenListing(f"a row of the server's listing cannot be read: {error}") from error
 
 
 def _timestamps(texts: Sequence[bytes]) -> pa.Array:
@@ -290,4 +292,5 @@ def _timestamps(texts: Sequence[bytes]) -> pa.Array:
         return pc.cast(strings, pa.timestamp("ms", tz="UTC"))
     except pa.ArrowInvalid:
         # Finer than milliseconds: what is below them is cut off.
-        return pc.cast(pc.cast(strings, pa.timestamp("ns", tz="UTC")), pa.timestamp("ms", tz="UTC"), safe=False)
+        fine = pc.cast(strings, pa.timestamp("ns", tz="UTC"))
+        return pc.cast(fine, pa.timestamp("ms", tz="UTC"), safe=False)

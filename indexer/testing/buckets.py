@@ -32,7 +32,7 @@ def etag_of(key: bytes, salt: str = "") -> str:
 
 
 async def fill(
-    client: Any,  # noqa: ANN401 - botocore's clients have no static type
+    client: Any,
     bucket: str,
     keys: Sequence[bytes],
     *,
@@ -55,12 +55,12 @@ def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield keys[start : start + ARCHIVE_OBJECTS]
 
 
-async def _put(client: Any, bucket: str, key: bytes, salt: str) -> None:  # noqa: ANN401
+async def _put(client: Any, bucket: str, key: bytes, salt: str) -> None:
     await client.put_object(Bucket=bucket, Key=key.decode(), Body=body_of(key, salt))
 
 
 async def _put_archive(
-    client: Any,  # noqa: ANN401
+    client: Any,
     bucket: str,
     number: int,
     keys: Sequence[bytes],

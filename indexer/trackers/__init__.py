@@ -1,0 +1,1 @@
+"""Trackers: where shards and versions are told, beside the embedded catalog."""

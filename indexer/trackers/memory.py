@@ -21,7 +21,6 @@ from indexer.protocols import (
     CommitRequest,
     CommitResult,
     Consistency,
-    ScanRecord,
     VersionRecord,
 )
 from indexer.references import ArtifactName
@@ -41,7 +40,6 @@ class _Commit:
     name: ArtifactName
     number: int
     created: bool
-    scan: ScanRecord
 
 
 class MemoryTracker:
@@ -100,7 +98,7 @@ class MemoryTracker:
         artifact.aliases.update(dict.fromkeys(request.aliases, number))
         self._artifacts[request.name] = artifact
         self._manifests[request.manifest.digest] = request.manifest
-        self._commits[request.request_id] = _Commit(request.name, number, created, request.scan)
+        self._commits[request.request_id] = _Commit(request.name, number, created)
         return CommitResult(self._record(request.name, number), created=created)
 
     async def outcome(self, request_id: str) -> CommitResult | None:

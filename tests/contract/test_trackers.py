@@ -1,16 +1,30 @@
-"""The trackers that need no service keep the contract of `Tracker`."""
+"""The trackers that need no service keep the contract of `Tracker`, and agree with one another."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from indexer.catalog.catalog import Catalog
-from indexer.protocols import Tracker
-from indexer.testing.tracker_suite import OpenTracker, TrackerSuite
+from indexer.errors import IndexerError
+from indexer.protocols import CommitRequest, CommitResult, Consistency, Tracker
+from indexer.references import ArtifactName
+from indexer.testing.tracker_suite import (
+    FIRST,
+    PARTIAL,
+    SECOND,
+    THIRD,
+    OpenTracker,
+    TrackerSuite,
+    make_request,
+    make_scan,
+    manifest_of,
+)
 from indexer.trackers.memory import MemoryTracker
 from workers.clock import SystemClock
 
@@ -36,3 +50,58 @@ class TestCatalogTracker(TrackerSuite):
                 yield catalog.tracker
 
         return open_tracker
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_catalog_answers_as_the_one_in_memory(tmp_path: Path, seed: int) -> None:
+    memory = MemoryTracker(SystemClock())
+    async with Catalog.open(tmp_path / "data", SystemClock()) as catalog:
+        for tracker in (memory, catalog.tracker):
+            for shard in (FIRST, SECOND, THIRD):
+                await tracker.put_shard(shard.ref.digest, shard.data)
+        made = 0
+        for draft in requests_of(Random(seed)):
+            request = replace(draft, expect=draft.expect and await newest(memory, draft))
+            answers = [await answer(tracker, request) for tracker in (memory, catalog.tracker)]
+            assert answers[0] == answers[1]
+            made += not isinstance(answers[0], type)
+        assert made > 10
+
+
+def requests_of(random: Random) -> list[CommitRequest]:
+    """Commits as they may come: some repeated, some in conflict, some impossible."""
+    made: list[CommitRequest] = []
+    for _ in range(60):
+        if made and random.random() < 0.1:
+            made.append(random.choice(made))
+            continue
+        shards = random.choice([(), (FIRST,), (SECOND,), (THIRD,), (FIRST, THIRD)])
+        made.append(
+            make_request(
+                manifest_of(*shards),
+                name=ArtifactName("project", random.choice("ab")),
+                type=random.choice([None, None, None, "dataset", "model"]),
+                scan=random.choice([make_scan(), make_scan(Consistency.INSTANT), PARTIAL]),
+                aliases=random.sample(["x", "y", "z"], random.randrange(3)),
+                notes=random.choice([None, "", "seen"]),
+                expect=random.choice(["newest", "newest", "newest", None]),
+            )
+        )
+    return made
+
+
+async def newest(tracker: Tracker, request: CommitRequest) -> str | None:
+    is_partial = request.scan.consistency is Consistency.PARTIAL
+    version = await tracker.parent(request.name, partial=is_partial)
+    return version.digest if version else None
+
+
+async def answer(tracker: Tracker, request: CommitRequest) -> CommitResult | type[IndexerError]:
+    """What a commit came to, without what no two trackers have in common."""
+    try:
+        result = await tracker.commit(request)
+    except IndexerError as error:
+        return type(error)
+    moment = make_scan().started_at
+    version = replace(result.version, run_id="", created_at=moment, confirmed_at=moment)
+    return replace(result, version=version)

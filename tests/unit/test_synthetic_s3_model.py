@@ -1,4 +1,4 @@
-"""The synthetic S3 server without its network: pages against a model, blocks, requests in pieces."""
+"""The synthetic S3 server without its network: pages against a model, requests in pieces."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from indexer.testing.synthetic_s3.blocks import BLOCK_KEYS_MAX, Blocks, Style
 from indexer.testing.synthetic_s3.page_faults import just_before
 from indexer.testing.synthetic_s3.paging import Mark, cut_page
+from indexer.testing.synthetic_s3.router import Latency
 from indexer.testing.synthetic_s3.state import Bucket
 from indexer.testing.synthetic_s3.wire import BadRequest, RequestParser
 
@@ -27,6 +28,7 @@ EDIT = st.tuples(st.sampled_from(["put", "delete", "remove"]), KEY, st.integers(
 def test_pages_are_the_model_cut_up(
     start: set[bytes],
     edits: list[tuple[str, bytes, int]],
+    *,
     is_versioned: bool,
     prefix: bytes,
     size: int,
@@ -116,3 +118,12 @@ def test_requests_may_come_in_pieces() -> None:
     assert "content-encoding" not in whole[0].headers
     with pytest.raises(BadRequest):
         list(RequestParser().feed(b"nonsense\r\n\r\n"))
+
+
+def test_latency_is_fixed_or_log_normal_and_seeded() -> None:
+    assert {Latency(0.2).draw_s() for _ in range(3)} == {0.2}
+    latency, twin = Latency(0.2, 0.5, seed=3), Latency(0.2, 0.5, seed=3)
+    draws = sorted(latency.draw_s() for _ in range(1000))
+    assert draws == sorted(twin.draw_s() for _ in range(1000))
+    assert 0.18 < draws[500] < 0.22, "the median"
+    assert 1.5 < draws[841] / draws[500] < 1.8, "one sigma up: e to the power of 0.5"

@@ -130,7 +130,20 @@ def test_a_path_that_cannot_be_held_is_named(path: bytes, why: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["...", ".a", "a.", "a/.b/..c", "ab/a:b", "ab:", "a\\b", "a\n", "\n", "a b?#%+*", "🙂/日本", "\x01"],
+    [
+        "...",
+        ".a",
+        "a.",
+        "a/.b/..c",
+        "ab/a:b",
+        "ab:",
+        "a\\b",
+        "a\n",
+        "\n",
+        "a b?#%+*",
+        "🙂/日本",
+        "\x01",
+    ],
 )
 def test_an_odd_path_is_held(path: str) -> None:
     entries: list[Entry] = [(path.encode(), 1, MD5)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import pytest
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from workers.channel import Channel
 from workers.errors import ChannelBroken, single_error
 from workers.simulated import VirtualClock, run_simulated
+
+ITEMS_EACH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,10 @@ def test_a_failing_sender_breaks_the_channel_with_its_error_as_the_cause(buffere
 
         with pytest.raises(ValueError, match="page 17"):
             await send()
+        assert (channel.statistics().items, channel.statistics().bytes) == (0, 0)
         with pytest.raises(ChannelBroken) as broken:
             await receive_all(channel)
         assert broken.value.__cause__ is failure
-        assert channel.statistics().bytes == 0
 
     run_simulated(program)
 
@@ -194,6 +196,19 @@ def test_a_sender_does_not_wait_for_a_receiver_that_left(*, fails: bool) -> None
     run_simulated(program)
 
 
+def test_what_a_receiver_left_behind_is_let_go() -> None:
+    async def program(clock: VirtualClock, random: Random) -> None:
+        channel: Channel[Item] = Channel(items_max=3, bytes_max=100)
+        async with channel.sending():
+            for number in range(3):
+                await channel.send(Item(number))
+        async with channel.receiving():
+            await anext(channel)
+        assert (channel.statistics().items, channel.statistics().bytes) == (0, 0)
+
+    run_simulated(program)
+
+
 def test_a_cancelled_send_has_sent_nothing_and_lets_the_next_pass() -> None:
     async def program(clock: VirtualClock, random: Random) -> None:
         channel: Channel[Item] = Channel(items_max=9, bytes_max=10)
@@ -287,6 +302,72 @@ def test_a_side_is_entered_once_and_used_inside() -> None:
     run_simulated(program)
 
 
+@dataclass(slots=True)
+class Interleaving:
+    """Two stages of several tasks that pause, give up and fail as a seed has it."""
+
+    channel: Channel[Item]
+    clock: VirtualClock
+    random: Random
+    ending: str
+    items_max: int
+    bytes_max: int
+    sent: list[Item] = field(default_factory=list)
+    received: list[Item] = field(default_factory=list)
+    complete: int = 0
+
+    async def pause(self) -> None:
+        if self.random.random() < 0.5:
+            await self.clock.sleep(self.random.choice((0.0, 0.0, 0.001, 0.01)))
+
+    async def send(self, first: int) -> None:
+        for number in range(first, first + ITEMS_EACH):
+            item = Item(number, self.random.randint(0, 12))
+            await self.pause()
+            if self.random.random() < 0.2:  # a send that is given up and asked for again
+                try:
+                    async with asyncio.timeout(self.random.choice((0.0, 0.001))):
+                        await self.channel.send(item)
+                except TimeoutError:
+                    await self.channel.send(item)
+            else:
+                await self.channel.send(item)
+            self.sent.append(item)
+            statistics = self.channel.statistics()
+            assert statistics.items <= self.items_max
+            assert statistics.bytes <= self.bytes_max or statistics.items == 1
+
+    async def sending_stage(self, senders: int) -> None:
+        async with self.channel.sending(), asyncio.TaskGroup() as group:
+            for number in range(senders):
+                group.create_task(self.send(100 * number))
+            if self.ending == "failed sender":
+                await self.clock.sleep(0.02)
+                raise ValueError("on purpose")
+
+    async def receive(self) -> None:
+        async for item in self.channel:
+            self.received.append(item)
+            await self.pause()
+            if self.ending == "receiver leaves" and len(self.received) >= 7:
+                raise ValueError("on purpose")
+        self.complete += 1
+
+    async def receiving_stage(self, receivers: int) -> None:
+        async with self.channel.receiving(), asyncio.TaskGroup() as group:
+            for _ in range(receivers):
+                group.create_task(self.receive())
+
+    async def run(self, senders: int, receivers: int) -> None:
+        with single_error():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.receiving_stage(receivers))
+                stage = group.create_task(self.sending_stage(senders))
+                if self.ending == "cancelled sender":
+                    await self.clock.sleep(0.02)
+                    stage.cancel()
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -301,78 +382,21 @@ def test_any_interleaving_keeps_the_bounds_the_order_and_the_meaning_of_the_end(
 ) -> None:
     async def program(clock: VirtualClock, random: Random) -> None:
         channel: Channel[Item] = Channel(items_max=items_max, bytes_max=bytes_max)
-        sent: list[Item] = []
-        received: list[Item] = []
-        complete = 0
-
-        async def pause() -> None:
-            if random.random() < 0.5:
-                await clock.sleep(random.choice((0.0, 0.0, 0.001, 0.01)))
-
-        async def sender(first: int) -> None:
-            for number in range(first, first + 12):
-                item = Item(number, random.randint(0, 12))
-                await pause()
-                if random.random() < 0.2:  # a send that is given up and asked for again
-                    try:
-                        async with asyncio.timeout(random.choice((0.0, 0.001))):
-                            await channel.send(item)
-                    except TimeoutError:
-                        await channel.send(item)
-                else:
-                    await channel.send(item)
-                sent.append(item)
-                statistics = channel.statistics()
-                assert statistics.items <= items_max
-                assert statistics.bytes <= bytes_max or statistics.items == 1
-
-        async def sending_stage() -> None:
-            async with channel.sending(), asyncio.TaskGroup() as group:
-                for number in range(senders):
-                    group.create_task(sender(100 * number))
-                if ending == "failed sender":
-                    await clock.sleep(0.02)
-                    raise ValueError("on purpose")
-
-        async def receiver() -> None:
-            nonlocal complete
-            async for item in channel:
-                received.append(item)
-                await pause()
-                if ending == "receiver leaves" and len(received) >= 7:
-                    raise ValueError("on purpose")
-            complete += 1
-
-        async def receiving_stage() -> None:
-            async with channel.receiving(), asyncio.TaskGroup() as group:
-                for _ in range(receivers):
-                    group.create_task(receiver())
-
-        async def run() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(receiving_stage())
-                stage = group.create_task(sending_stage())
-                if ending == "cancelled sender":
-                    await clock.sleep(0.02)
-                    stage.cancel()
-
-        # Stages may be done before the failure comes.
-        failed = False
+        stages = Interleaving(channel, clock, random, ending, items_max, bytes_max)
+        failed = False  # the stages may be done before the failure comes
         try:
-            with single_error():
-                await run()
+            await stages.run(senders, receivers)
         except (ValueError, ChannelBroken):
             failed = True
+        numbers = [item.number for item in stages.received]
+        assert len(numbers) == len(set(numbers))
         for first in range(0, 100 * senders, 100):
-            numbers = [item.number for item in received if first <= item.number < first + 100]
-            if receivers == 1:
-                assert numbers == list(range(first, first + len(numbers)))
-            else:
-                assert sorted(numbers) == list(range(first, first + len(numbers)))
-        assert len(received) == len({item.number for item in received})
-        if complete:
-            assert len(received) == 12 * senders == len(sent)
-        assert failed or complete == receivers
+            of_one = [number for number in numbers if first <= number < first + 100]
+            expected = list(range(first, first + len(of_one)))
+            assert (of_one if receivers == 1 else sorted(of_one)) == expected
+        if stages.complete:
+            assert len(stages.received) == len(stages.sent) == ITEMS_EACH * senders
+        assert failed or stages.complete == receivers
         assert channel.statistics().items == 0
 
     run_simulated(program, seed=seed)

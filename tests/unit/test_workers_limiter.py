@@ -134,7 +134,8 @@ def test_latency_that_does_not_follow_the_limit_counts_as_normal() -> None:
 
 def test_at_its_lowest_too_it_learns_what_is_normal() -> None:
     windows = Windows(Limits(start=4, lowest=4))
-    windows.pass_by(0.020)
+    assert windows.pass_by(0.020) == 6
+    assert windows.pass_by(0.200, throttled_share=0.5) == 4
     limits = [windows.pass_by(0.200) for _ in range(8)]
     assert limits[-1] > 4
 
@@ -145,6 +146,13 @@ def test_latencies_that_don_t_compare_are_left_out() -> None:
     assert windows.pass_by(9.000, typical=False) == 36
     assert windows.pass_by(0.001, typical=False) == 54
     assert windows.pass_by(0.100) == 81
+
+
+def test_growth_without_latencies_to_compare_is_not_judged_afterwards() -> None:
+    windows = Windows(Limits(start=16))
+    assert windows.pass_by(0.100) == 24
+    assert windows.pass_by(typical=False) == 36
+    assert windows.pass_by(0.195) == 54
 
 
 def test_latencies_of_nothing_are_no_error() -> None:

@@ -111,7 +111,7 @@ class SyntheticS3(Control):
         """`buckets` maps names to `SHAPE:COUNT`, or to "" for an empty bucket."""
         super().__init__("")
         self.access_key = access_key or "synthetic"
-        self.secret_key = "any"
+        self.secret_key = "any"  # noqa: S105 - signatures are not checked
         self.region = REGION
         self._arguments = [
             *(f"--bucket={name}={content}" for name, content in (buckets or {}).items()),
@@ -131,7 +131,7 @@ class SyntheticS3(Control):
     def start(self) -> Self:
         """Returns once the server listens. Raises RuntimeError if it does not come to that."""
         assert self._process is None
-        self._process = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "indexer.testing.synthetic_s3", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -43,7 +43,6 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
             "Your previous request to create the named bucket succeeded and you already own it.",
         ),
         "BucketNotEmpty": (409, "The bucket you tried to delete is not empty"),
-        "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
         "ExpiredToken": (400, "The provided token has expired."),
         "InternalError": (500, "We encountered an internal error. Please try again."),
         "InvalidAccessKeyId": (

@@ -20,10 +20,13 @@ from time import gmtime, strftime
 from indexer.testing.synthetic_s3.blocks import Block, Rows, Style
 from indexer.testing.synthetic_s3.errors import S3Error
 from indexer.testing.synthetic_s3.state import (
+    GENERATED_DAY_S,
+    MINUTES_PER_DAY,
+    SECONDS_PER_MINUTE,
     Bucket,
     Version,
     generated_content,
-    generated_time_s,
+    generated_minute,
 )
 
 DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -152,7 +155,7 @@ def _render(bucket: Bucket, block: Block, style: Style) -> Iterator[tuple[bytes,
 def _generated_row(bucket: Bucket, key: bytes, name: bytes, style: Style) -> bytes:
     content = generated_content(key)
     etag = md5(content, usedforsecurity=False).hexdigest().encode()
-    time = _iso_time_bytes(generated_time_s(key))
+    time = _GENERATED_TIMES[generated_minute(key)]
     if not style.versions:
         return _CONTENTS % (name, time, etag, _GENERATED_CHECKSUM, len(content))
     version_id = bucket.generated_version_id(key).encode()
@@ -163,14 +166,14 @@ def _generated_row(bucket: Bucket, key: bytes, name: bytes, style: Style) -> byt
 
 
 def _object_row(version: Version, name: bytes) -> bytes:
-    time = _iso_time_bytes(version.modified_s)
+    time = iso_time(version.modified_s).encode()
     return _CONTENTS % (
         *(name, time, version.etag.encode(), _checksum(version), len(version.content)),
     )
 
 
 def _version_row(version: Version, name: bytes, *, is_latest: bool) -> bytes:
-    time = _iso_time_bytes(version.modified_s)
+    time = iso_time(version.modified_s).encode()
     head = (name, version.version_id.encode(), b"true" if is_latest else b"false", time)
     if version.is_delete_marker:
         return _DELETE_MARKER % (*head, _OWNER)
@@ -182,5 +185,7 @@ def _checksum(version: Version) -> bytes:
     return _CHECKSUM % version.checksum[0].encode() if version.checksum else b""
 
 
-def _iso_time_bytes(time_s: int) -> bytes:
-    return iso_time(time_s).encode()
+_GENERATED_TIMES = [
+    iso_time(GENERATED_DAY_S + minute * SECONDS_PER_MINUTE).encode()
+    for minute in range(MINUTES_PER_DAY)
+]

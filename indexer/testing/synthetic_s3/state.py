@@ -23,12 +23,13 @@ from indexer.testing.synthetic_s3.errors import S3Error
 
 NULL_VERSION_ID = "null"
 
-GENERATED_TIME_S = 1_704_067_200
-"""2024-01-01: generated objects were modified on this day (Unix time)."""
+GENERATED_SIZE_BYTES_MAX = 500
+GENERATED_DAY_S = 1_704_067_200
+"""2024-01-01 (Unix time): generated objects were modified at some minute of this day."""
 
-GENERATED_SIZE_BYTES_MAX = 1000
+MINUTES_PER_DAY = 24 * 60
+SECONDS_PER_MINUTE = 60
 
-_SECONDS_PER_DAY = 86_400
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _VERSION_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -83,7 +84,7 @@ class Bucket:
         return Version(
             sequence=0,
             version_id=self.generated_version_id(key),
-            modified_s=generated_time_s(key),
+            modified_s=GENERATED_DAY_S + generated_minute(key) * SECONDS_PER_MINUTE,
             content=content,
             etag=hashlib.md5(content, usedforsecurity=False).hexdigest(),
             checksum=("CRC32", b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()),
@@ -203,9 +204,9 @@ def generated_content(key: bytes) -> bytes:
     return (key * (size // len(key) + 1))[:size]
 
 
-def generated_time_s(key: bytes) -> int:
-    """When a generated object was modified (Unix time)."""
-    return GENERATED_TIME_S + zlib.crc32(key) // GENERATED_SIZE_BYTES_MAX % _SECONDS_PER_DAY
+def generated_minute(key: bytes) -> int:
+    """The minute of `GENERATED_DAY_S` at which a generated object was modified."""
+    return zlib.crc32(key) // GENERATED_SIZE_BYTES_MAX % MINUTES_PER_DAY
 
 
 def version_id(sequence: int, key: bytes) -> str:
