@@ -14,7 +14,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -39,17 +41,24 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def main() -> None:
     """Runs the command and exits with its code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Names and notes are any Unicode, and what reads them may take ASCII alone.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli.main(prog_name="indexer", standalone_mode=False)
         sys.stdout.flush()
         code = 0
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = EXIT_USAGE
+    except click.UsageError as error:
+        asked = error.ctx.command_path if error.ctx else "indexer"
+        _say(f"Error: {error.format_message()} See {asked} --help.")
+        code = EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
-        _say("Interrupted; nothing was recorded.")
+        _say("Interrupted; what 'indexer ls' does not show was not recorded.")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has seen enough, as `head` does.
@@ -67,7 +76,11 @@ def main() -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    from indexer.console import shown
+    from indexer.telemetry import without_credentials
+
+    with suppress(OSError):  # where nobody listens, the exit code says it
+        sys.stderr.write(shown(without_credentials(text)) + "\n")
 
 
 def common(command: Command) -> Command:
@@ -104,6 +117,9 @@ class Session:
     """What a command is run with: its settings, where it writes, and the app it opens."""
 
     def __init__(self, options: dict[str, Any]) -> None:
+        from indexer.runner import use_memory_frugally
+
+        use_memory_frugally()
         from indexer.console import Console
         from indexer.library import settings_of
         from indexer.telemetry import configure_logging
@@ -367,6 +383,7 @@ def alias_ls(session: Session, artifact: str) -> None:
 @with_session
 def doctor(session: Session, uri: str) -> None:
     """Check how URI is reached: endpoint, credentials, versioning, what the server honours."""
+    from indexer.console import shown
     from indexer.doctor import examine
     from indexer.library import source_options
     from indexer.references import parse_source
@@ -378,7 +395,7 @@ def doctor(session: Session, uri: str) -> None:
         session.console.record(report)
         return
     for name, value in report.items():
-        session.console.line(f"{name.replace('_', ' '):<20} {value}")
+        session.console.line(f"{name.replace('_', ' '):<22} {shown(value)}")
 
 
 @cli.command()

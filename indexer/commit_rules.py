@@ -54,7 +54,11 @@ def check_name(kind: str, text: str) -> None:
 
 
 def check_notes(notes: str) -> None:
-    """Raises `InvalidSetting` for notes that are too long."""
+    """Raises `InvalidSetting` for notes that are too long or cannot be written as UTF-8."""
+    try:
+        notes.encode()
+    except UnicodeEncodeError:
+        raise InvalidSetting("the notes are not UTF-8; write them in that encoding.") from None
     if len(notes) > NOTES_CHARACTERS_MAX:
         raise InvalidSetting(
             f"the notes have {len(notes):,} characters; at most {NOTES_CHARACTERS_MAX:,} are kept."

@@ -12,7 +12,6 @@ Invariants
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,9 +106,12 @@ class Settings:
 
     @property
     def data(self) -> Path:
-        """The data folder."""
-        chosen = self._values["data"]
-        return Path(chosen).expanduser() if chosen else default_data_folder(os.environ)
+        """The data folder. Raises `InvalidSetting` for the home of a user who is not there."""
+        try:
+            return Path(self._values["data"]).expanduser()
+        except RuntimeError as error:
+            origin, chosen = self.origins["data"], self._values["data"]
+            raise InvalidSetting(f"{origin}: data is {chosen!r}: {error}") from error
 
 
 def load_settings(
@@ -135,6 +137,7 @@ def load_settings(
         else:
             values[setting.name] = setting.parse(*given)
             origins[setting.name] = given[1]
+    values["data"] = values["data"] or str(default_data_folder(environment))
     return Settings(values, origins)
 
 

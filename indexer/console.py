@@ -13,15 +13,19 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from indexer.limits import PROGRESS_INTERVAL_S, PROGRESS_LINE_INTERVAL_S
 from indexer.telemetry import Counters
 from workers.errors import single_error
+
+TITLE_WIDTH_MIN: Final = 12
+FIGURES_WIDTH: Final = 72
+"""What the figures of a hundred million objects take of a line; the title has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,8 @@ class Console:
 
     is_json: bool = False
     is_quiet: bool = False
-    output: TextIO = sys.stdout
-    errors: TextIO = sys.stderr
+    output: TextIO = field(default_factory=lambda: sys.stdout)
+    errors: TextIO = field(default_factory=lambda: sys.stderr)
 
     def line(self, text: str) -> None:
         """A line of data for people."""
@@ -43,8 +47,10 @@ class Console:
 
     def note(self, text: str) -> None:
         """A line beside the data."""
-        if not self.is_quiet:
-            self.errors.write(text + "\n")
+        if self.is_quiet:
+            return
+        with suppress(OSError):  # where nobody listens, the data is written all the same
+            self.errors.write(shown(text) + "\n")
             self.errors.flush()
 
     def table(self, heads: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
@@ -64,7 +70,7 @@ class Console:
         show = _bar if self._is_terminal() else _lines
         with single_error():
             async with asyncio.TaskGroup() as group:
-                shower = group.create_task(show(self.errors, counters, title))
+                shower = group.create_task(_while_it_can(show, self.errors, counters, title))
                 try:
                     yield
                 finally:
@@ -80,6 +86,8 @@ def shown(value: object) -> str:
         return "-"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
@@ -93,13 +101,24 @@ def _plain(value: object) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
+async def _while_it_can(
+    show: Callable[[TextIO, Counters, str], Awaitable[None]],
+    errors: TextIO,
+    counters: Counters,
+    title: str,
+) -> None:
+    # When nobody reads it any more, as after `2>&1 | head`, the job goes on all the same.
+    with suppress(OSError):
+        await show(errors, counters, title)
+
+
 async def _lines(errors: TextIO, counters: Counters, title: str) -> None:
     started_s = time.monotonic()
     while True:
         await asyncio.sleep(PROGRESS_LINE_INTERVAL_S)
         elapsed_s = time.monotonic() - started_s
         errors.write(
-            f"{title}: {counters.objects_listed:,} objects, "
+            f"{shown(title)}: {counters.objects_listed:,} objects, "
             f"{counters.objects_listed / elapsed_s:,.0f} a second, {counters.requests:,} requests, "
             f"{counters.open_segments:,} segments, {elapsed_s:.0f} s\n"
         )
@@ -110,18 +129,22 @@ async def _bar(errors: TextIO, counters: Counters, title: str) -> None:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    terminal = RichConsole(file=errors)
+    width_max = max(TITLE_WIDTH_MIN, terminal.width - FIGURES_WIDTH)
+    title = shown(title)
+    title = title if len(title) <= width_max else title[: width_max - 1] + "…"
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.fields[figures]}", markup=False),
         TimeElapsedColumn(),
-        console=RichConsole(file=errors),
+        console=terminal,
         transient=True,
         auto_refresh=False,
     )
     started_s = time.monotonic()
     with progress:
-        task = progress.add_task(shown(title), total=None, figures="")
+        task = progress.add_task(title, total=None, figures="")
         while True:
             elapsed_s = max(time.monotonic() - started_s, PROGRESS_INTERVAL_S)
             progress.update(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Final
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,16 +74,21 @@ def decode_shard(data: bytes, digest: str) -> pa.Table:
 
 
 def encode_fragment(rows: pa.Table) -> bytes:
-    """Rows that wait for a neighbour, as an Arrow file; columns that are absent stay absent."""
+    """Rows that wait for a neighbour, as an Arrow file; columns that are absent stay absent.
+
+    No two files have the same bytes, hence no two the same name: whoever deletes one takes it from
+    nobody else, such as another process that lists the same prefix.
+    """
+    unique = rows.replace_schema_metadata({b"nonce": uuid4().bytes})
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, rows.schema) as writer:
-        writer.write_table(rows)
+    with pa.ipc.new_file(sink, unique.schema) as writer:
+        writer.write_table(unique)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def decode_fragment(data: bytes) -> pa.Table:
     """The rows of `encode_fragment`."""
-    return pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    return pa.ipc.open_file(pa.BufferReader(data)).read_all().replace_schema_metadata(None)
 
 
 class ContentStore:

@@ -30,6 +30,8 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 Ability = Literal["parallel", "versions"]
@@ -150,8 +152,11 @@ class BrokenListing(IndexerError):
 
     kind = "broken-listing"
 
-    def __init__(self, message: str, do_without: Ability | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, said: str, do_without: Ability | None = None) -> None:
+        super().__init__(
+            f"{said}. Nothing was recorded; try again, and if it stays so, the server is not one "
+            f"whose listings can be relied on."
+        )
         self.do_without = do_without
 
 
@@ -194,3 +199,14 @@ class CommitUnknown(Temporary):
     """The answer to the commit was lost; ask for its outcome before trying again."""
 
     kind = "commit-unknown"
+
+
+@contextmanager
+def said_of(uri: str) -> Iterator[None]:
+    """Puts the URI in front of the message of an error that does not name it."""
+    try:
+        yield
+    except IndexerError as error:
+        if uri not in str(error):
+            error.args = (f"{uri}: {error}",)
+        raise

@@ -21,6 +21,7 @@ from itertools import pairwise
 
 import msgspec
 
+from indexer.commit_rules import type_of
 from indexer.errors import Ability, AmbiguousSource, IndexerError, NoSuchSource
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import SEALS_IN_FLIGHT_MAX
@@ -91,6 +92,8 @@ async def run_job(request: SnapshotRequest, parts: JobParts) -> Snapshot:
     """
     started_s, started_at = parts.clock.monotonic(), parts.clock.now()
     parent = await parts.tracker.parent(request.name, partial=False)
+    # Asked again by the commit; a listing in vain is spared by asking now.
+    type_of(request.name, parent.type if parent else None, request.type)
     before = await parts.tracker.manifest(parent.digest) if parent else None
     scan = await _scan_as_able(request, parts, before)
     manifest = _manifest(request, scan)

@@ -35,10 +35,10 @@ EMPTY_PAGES_MAX: Final = 1_000
 """Pages without a key that a server may send in a row; more is a server that goes in circles."""
 
 PAGES_BUFFERED_MAX: Final = 64
-PAGES_BUFFERED_BYTES_MAX: Final = 16 * MIB
+PAGES_BUFFERED_BYTES_MAX: Final = 8 * MIB
 """Pages listed and not yet sharded; beyond that listing waits."""
 
-ROWS_IN_MEMORY_BYTES_MAX: Final = 64 * MIB
+ROWS_IN_MEMORY_BYTES_MAX: Final = 32 * MIB
 """Rows that wait for a cut on both sides; beyond that the largest fragments go to the content
 store. A page of 1,000 rows is some 100 kB, so this is a good 600,000 rows."""
 

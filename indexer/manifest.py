@@ -10,9 +10,9 @@ Invariants
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -22,6 +22,8 @@ from indexer.errors import CorruptContent
 from indexer.keyspace import CUT_RULE
 
 FORMAT: Final = "indexer-manifest/1"
+
+_SHARD_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +97,28 @@ def read_manifest(root: bytes) -> Manifest:
     try:
         document = json.loads(root)
         manifest = Manifest(
-            sources=tuple(SourceRef(uri=s["uri"], mount=s["mount"]) for s in document["sources"]),
+            sources=tuple(_read_source(source) for source in document["sources"]),
             shards=tuple(_read_shard(shard) for shard in document["shards"]),
         )
-    except (ValueError, KeyError, TypeError, AssertionError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
         raise CorruptContent(f"this is no manifest of an artifact version: {error!r}") from error
     if manifest.root != root:
         raise CorruptContent("this manifest is of another format or is not written canonically")
     return manifest
 
 
+def _read_source(document: dict[str, Any]) -> SourceRef:
+    uri, mount = document["uri"], document["mount"]
+    if not (isinstance(uri, str) and isinstance(mount, str)):
+        raise TypeError(f"{document!r} is no source")
+    return SourceRef(uri, mount)
+
+
 def _read_shard(document: dict[str, Any]) -> ShardRef:
-    return ShardRef(
-        max_path=base64.b64decode(document["max_path"], validate=True),
-        digest=document["digest"],
-        rows=document["rows"],
-        size_bytes=document["size"],
-    )
+    digest, rows, size_bytes = document["digest"], document["rows"], document["size"]
+    if not (_SHARD_DIGEST.fullmatch(digest) and type(rows) is type(size_bytes) is int):
+        raise ValueError(f"{document!r} is no shard")
+    if not (rows > 0 and size_bytes >= 0):
+        raise ValueError(f"{document!r} is no shard")
+    max_path = base64.b64decode(document["max_path"], validate=True)
+    return ShardRef(max_path, digest, rows, size_bytes)

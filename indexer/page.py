@@ -48,6 +48,9 @@ DIGEST_HEADER: Final = b"indexer-shard/1\0"
 
 MD5_HEX_CHARACTERS: Final = 32
 
+PARTS_DIGITS_MAX: Final = len(str(2**32 - 1))
+"""A multipart upload's count of parts is packed as a u32."""
+
 Page: TypeAlias = pa.RecordBatch
 
 
@@ -56,7 +59,7 @@ def make_page(columns: dict[str, pa.Array]) -> Page:
 
     Raises `AssertionError` when `path` or `size` is missing or a column is not of the schema.
     """
-    assert columns.keys() <= set(SCHEMA.names)
+    assert {"path", "size"} <= columns.keys() <= set(SCHEMA.names)
     kept = [field for field in SCHEMA if _has_values(columns.get(field.name), field)]
     return pa.RecordBatch.from_arrays(
         [columns[field.name] for field in kept], schema=pa.schema(kept)
@@ -124,7 +127,9 @@ def _pack_etag(etag: bytes) -> tuple[bytes, int | None] | None:
     if not dash:
         return binascii.unhexlify(digest), None
     # Only a count that is written the same way again may be packed: `-03` and `-0` are kept raw.
-    if not count.isdigit() or str(int(count)).encode() != count or not 0 < int(count) < 2**32:
+    if not count.isdigit() or count.startswith(b"0") or len(count) > PARTS_DIGITS_MAX:
+        return None
+    if int(count) >= 2**32:
         return None
     return binascii.unhexlify(digest), int(count)
 

@@ -3,18 +3,24 @@
 Invariants
   * Ctrl-C and SIGTERM cancel a command, which then cleans up after itself and raises
     `KeyboardInterrupt`.
-  * A `Portal` has a thread and a loop of its own, so that it works where a loop runs already.
+  * A `Portal` has a thread and a loop of its own, so that it works where a loop runs already. An
+    interrupt of its caller cancels what it does, and is raised when that has cleaned up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import signal
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
+
+_M_ARENA_MAX: Final = -8  # malloc.h
+_ARENAS: Final = 1
 
 Result = TypeVar("Result")
 Resource = TypeVar("Resource")
@@ -29,15 +35,31 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def use_memory_frugally() -> None:
+    """Lets this process use again what it has freed; to be called before pyarrow is imported.
+
+    For a process that is ours alone, as a command's is. Arrow's own pool and an arena for each
+    thread keep memory that nobody uses: 350 MB at 300,000 objects, beside 230 MB at 2,000,000.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)  # glibc's; others have no arenas
+
+
 def run_command(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Runs a command to its end. Raises `KeyboardInterrupt` when it is told to stop."""
 
     async def run() -> Result:
         task = asyncio.current_task()
         assert task is not None
+        loop = asyncio.get_running_loop()
         with suppress(NotImplementedError):  # loops on Windows take no signal handlers
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await coroutine
+            loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            return await coroutine
+        finally:
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(signal.SIGTERM)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
@@ -58,6 +80,7 @@ class Portal(Generic[Resource]):
         self._runner = asyncio.Runner(loop_factory=loop_factory())
 
     def __enter__(self) -> Self:
+        self._loop = self._thread.submit(self._runner.get_loop).result()
         try:
             self._opened = self._on_thread(self._resource.__aenter__)
         except BaseException:
@@ -81,7 +104,31 @@ class Portal(Generic[Resource]):
         return self._on_thread(lambda: function(self._opened))
 
     def _on_thread(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        return self._thread.submit(lambda: self._runner.run(function())).result()
+        task: asyncio.Task[Any] | None = None
+        is_stopped = False
+
+        async def call() -> Result:
+            nonlocal task
+            task = asyncio.current_task()
+            if is_stopped:
+                raise asyncio.CancelledError
+            return await function()
+
+        def stop() -> None:
+            nonlocal is_stopped
+            is_stopped = True
+            if task is not None:
+                task.cancel()
+
+        running = self._thread.submit(lambda: self._runner.run(call()))
+        try:
+            return running.result()
+        except BaseException:
+            # An interrupt of whoever waits here (Ctrl-C) is none of the thread's until it is told.
+            if not running.done():
+                self._loop.call_soon_threadsafe(stop)
+                wait([running])
+            raise
 
     def _close(self) -> None:
         self._thread.submit(self._runner.close).result()

@@ -79,5 +79,10 @@ def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMappin
         if SECRET_NAMES.search(name):
             event[name] = "***"
         elif isinstance(value, str):
-            event[name] = re.sub(r"://[^/@\s]+@", "://***@", value)
+            event[name] = without_credentials(value)
     return event
+
+
+def without_credentials(text: str) -> str:
+    """The text, with names and passwords inside of its URLs blanked."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)

@@ -178,16 +178,15 @@ class Listing:
             free = self._slots() - self._counters.open_segments
             for new in self._planner.advance(segment, page_facts(seen, more=goes_on), free):
                 self._start(group, new)
-            through = keys.through if segment.done else segment.range.after
-            await self._out.send(ListedRows(KeyRange(keys.after, through), rows))
+            covered = KeyRange(keys.after, _reached(segment))
+            await self._out.send(ListedRows(covered, rows))
         self._counters.open_segments -= 1
         self._finish(segment, tile)
 
     def _finish(self, segment: Segment, tile: Tile) -> None:
         if tile.pages:
             # `tile.keys` is what the segment began with; parts of it may have been given away.
-            through = segment.range.through if segment.done else segment.range.after
-            tile.keys = KeyRange(tile.keys.after, through)
+            tile.keys = KeyRange(tile.keys.after, _reached(segment))
             tile.finished_at = self._clock.now()
             self.tiles.append(tile)
 
@@ -223,6 +222,11 @@ class Listing:
             )
         self._ends.append(end)
         return False
+
+
+def _reached(segment: Segment) -> Key | None:
+    """The last key that the segment has listed for sure."""
+    return segment.range.through if segment.done else segment.range.after
 
 
 def _is_behind(first: Key | None, after: Key | None) -> bool:

@@ -83,10 +83,11 @@ class Waiting:
     async def keep_first(self, rows: Rows, count: int) -> None:
         """Drops what comes after the first `count` rows."""
         kept = Rows()
-        async for page in self.read(rows):
-            kept.extend(Rows.of(page.slice(0, max(0, count - kept.count))))
-            if kept.count == count:
-                break
+        if count:
+            async for page in self.read(rows):
+                kept.extend(Rows.of(page.slice(0, count - kept.count)))
+                if kept.count == count:
+                    break
         await self.forget(rows)
         rows.extend(kept)
 

@@ -157,17 +157,26 @@ class Assembler:
         tail = [Run(first.tail)] if first.tail is not None else []
         first.runs = [Run(first.head), *first.runs, *tail]
         first.head, first.tail = Rows(), Rows()
+        for beyond in self.stretches[1:]:
+            for rows in beyond.waiting():
+                await self._keep_first(rows, 0)
         room = objects_max
         for run in first.runs:
             if run.shards is not None:
                 continue
             if room is not None:
-                await self._waiting.keep_first(run.rows, room)
+                if run.rows.count > room:
+                    await self._keep_first(run.rows, room)
                 room -= run.rows.count
             if run.rows.count:
                 await self._start_sealing(run)
             else:
                 run.shards = []
+
+    async def _keep_first(self, rows: Rows, count: int) -> None:
+        self._memory_bytes -= rows.memory_bytes
+        await self._waiting.keep_first(rows, count)
+        self._memory_bytes += rows.memory_bytes
 
     async def _start_sealing(self, run: Run) -> None:
         # What is being sealed is bounded by the pool's slots, and no longer waits.

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from indexer.commit_rules import check_name, check_notes
 from indexer.errors import InvalidSetting
-from indexer.limits import NOTES_CHARACTERS_MAX, OBJECTS_MAX, OBJECTS_MAX_DEFAULT, SLICE_PAGES_MAX
-from indexer.references import NAME_PATTERN, ArtifactName, SourceUri, parse_alias
+from indexer.limits import OBJECTS_MAX, OBJECTS_MAX_DEFAULT, SLICE_PAGES_MAX
+from indexer.references import ArtifactName, SourceUri, parse_alias
 
 OnLimit = Literal["error", "partial"]
 
@@ -48,15 +49,10 @@ class SnapshotRequest:
             raise InvalidSetting(
                 f"{self.on_limit!r} is nothing to do at the limit: write error or partial."
             )
-        if self.type is not None and not NAME_PATTERN.fullmatch(self.type):
-            raise InvalidSetting(
-                f"{self.type!r} is no artifact type: write 1 to 128 letters, digits, '.', '_', '-'."
-            )
-        if self.notes is not None and len(self.notes) > NOTES_CHARACTERS_MAX:
-            raise InvalidSetting(
-                f"the notes have {len(self.notes):,} characters: at most {NOTES_CHARACTERS_MAX:,} "
-                f"are kept."
-            )
+        if self.type is not None:
+            check_name("type", self.type)
+        if self.notes is not None:
+            check_notes(self.notes)
         for alias in self.aliases:
             parse_alias(alias)
         assert self.slice_pages_max > 0

@@ -12,7 +12,6 @@ Invariants
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -24,10 +23,8 @@ from indexer.errors import (
     AccessDenied,
     BrokenListing,
     NotFound,
-    VersionsDenied,
 )
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
-from indexer.limits import PAGE_ROWS
 from indexer.page import Page, make_page, pack_etags
 from indexer.protocols import EndpointFacts, ListedPage, OpenedSource, StoreProperties
 from indexer.references import SourceUri
@@ -36,11 +33,11 @@ from indexer.stores.s3_client import (
     chosen_endpoint,
     new_session,
     open_client,
-    server_error,
     translated,
 )
+from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
-from indexer.stores.s3_wire import Operation, error_in, parse_listing
+from indexer.stores.s3_wire import unquoted
 from indexer.telemetry import Counters
 
 UNLISTED_VERSIONS: Final = (
@@ -98,7 +95,9 @@ class S3Connection:
             parallel=facts.resumes and "parallel" not in without,
             resume=facts.resume,
             versions=versions,
-            end_believed_below=0 if "parallel" in without else facts.end_believed_below,
+            end_believed_below=facts.end_believed_below(
+                versions=versions, parallel="parallel" not in without
+            ),
         )
         region = self._client.meta.region_name
         return OpenedSource(
@@ -153,7 +152,7 @@ class S3Connection:
             {
                 "path": pa.array([uri.key.rpartition("/")[2].encode()], pa.binary()),
                 "size": pa.array([head["ContentLength"]], pa.int64()),
-                **pack_etags([head["ETag"].removeprefix('"').removesuffix('"').encode()]),
+                **pack_etags([unquoted(head["ETag"]).encode()]),
                 "version_id": pa.array([version_id], pa.string()),
                 "last_modified": pa.array([head["LastModified"]], pa.timestamp("ms", tz="UTC")),
                 "storage_class": pa.array([head.get("StorageClass", "STANDARD")], pa.string()),
@@ -170,82 +169,11 @@ class S3Connection:
         return facts
 
 
-class S3Lister:
-    """The two list operations on one prefix of one bucket, as bytes."""
-
-    def __init__(self, client: Any, bucket: str, prefix: str, payer: str | None) -> None:
-        self._client = client
-        self._bucket = bucket
-        self._payer = payer
-        self.prefix = prefix
-
-    @property
-    def uri(self) -> str:
-        """The folder's canonical URI."""
-        return f"s3://{self._bucket}/{self.prefix}"
-
-    @staticmethod
-    def operation(*, versions: bool) -> Operation:
-        """The name of the operation that lists objects, or versions."""
-        return "ListObjectVersions" if versions else "ListObjectsV2"
-
-    async def list(
-        self,
-        *,
-        versions: bool,
-        after: Key | None,
-        below: Key = Key(b""),
-        token: str | None = None,
-        rows: int = PAGE_ROWS,
-    ) -> bytes:
-        """The body of one response: at most `rows` keys after `after`, all below `below`."""
-        parameters: dict[str, Any] = {
-            "Bucket": self._bucket,
-            "Prefix": self._key(below),
-            "MaxKeys": rows,
-            "EncodingType": "url",
-        }
-        if self._payer:
-            parameters["RequestPayer"] = self._payer
-        if versions:
-            parameters |= self._version_markers(after, token)
-            call = self._client.list_object_versions
-        else:
-            if token is not None:
-                parameters["ContinuationToken"] = token
-            elif after is not None:
-                parameters["StartAfter"] = self._key(after)
-            call = self._client.list_objects_v2
-        try:
-            with translated(self.uri):
-                body: bytes = (await call(**parameters))["Body"]
-        except AccessDenied as error:
-            if versions:
-                raise VersionsDenied(str(error)) from error
-            raise
-        if said := error_in(body):
-            raise server_error(self.uri, *said)
-        return body
-
-    def _version_markers(self, after: Key | None, token: str | None) -> Mapping[str, str]:
-        if token is not None:
-            key, version = json.loads(token)
-            return {"KeyMarker": key} | ({"VersionIdMarker": version} if version else {})
-        return {} if after is None else {"KeyMarker": self._key(after)}
-
-    def _key(self, relative: Key) -> str:
-        try:
-            return self.prefix + relative.decode()
-        except UnicodeDecodeError as error:
-            raise BrokenListing(f"{self.uri}: the server lists {relative!r}, no UTF-8") from error
-
-
 class S3Store:
     """The objects below one prefix. See `protocols.Store`."""
 
     def __init__(self, lister: S3Lister, properties: StoreProperties) -> None:
         self._lister = lister
-        self._prefix = lister.prefix.encode()
         self._properties = properties
 
     @property
@@ -258,10 +186,9 @@ class S3Store:
     ) -> ListedPage:
         """See `protocols.Store`."""
         versions = self._properties.versions
-        body = await self._lister.list(
+        listing = await self._lister.list(
             versions=versions, after=keys.after, below=prefix, token=token
         )
-        listing = parse_listing(body, self._lister.operation(versions=versions), self._prefix)
         if not listing.first_is_latest and token is None:
             raise BrokenListing(
                 f"{self._lister.uri}: the server does not list a key's newest version first",

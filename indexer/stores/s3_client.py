@@ -16,11 +16,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiobotocore.session
 from aiobotocore.config import AioConfig
 from aiobotocore.parsers import AioResponseParserFactory, AioRestXMLParser
 from botocore import UNSIGNED, exceptions, handlers
+from botocore.parsers import ResponseParserError
 
 from indexer.errors import (
     AccessDenied,
@@ -52,10 +54,15 @@ TRANSIENT_CODES: Final = frozenset(
     ("InternalError", "RequestTimeout", "RequestTimeoutException", "OperationAborted", "500", "502",
      "504")
 )  # fmt: skip
+THROTTLE_STATUSES: Final = frozenset((429, 503))
+TRANSIENT_STATUSES: Final = frozenset((500, 502, 504))
 CREDENTIAL_CODES: Final = frozenset(
     ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
      "TokenRefreshRequired", "AuthorizationHeaderMalformed")
 )  # fmt: skip
+REDIRECT_CODES: Final = frozenset(
+    ("PermanentRedirect", "TemporaryRedirect", "301", "IllegalLocationConstraintException")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +155,29 @@ async def open_client(
         )
         opened = await client.__aenter__()
     try:
+        _check_url(opened.meta.endpoint_url, endpoint.origin)
         # botocore names its handlers by function; this one is private but has no other name.
         opened.meta.events.unregister("before-parse.s3.*", handlers._handle_200_error)  # noqa: SLF001
+        opened.meta.events.register("before-parse.s3.*", _see_error_bodies)
         opened.meta.events.register("before-send.s3.*", count)
         yield opened
     finally:
         await client.__aexit__(None, None, None)
+
+
+def _see_error_bodies(operation_model: Any, **details: Any) -> None:
+    """Lets botocore look for errors in 200 responses, but for listings."""
+    if operation_model.name not in RAW_OPERATIONS:
+        handlers._handle_200_error(operation_model=operation_model, **details)  # noqa: SLF001
+
+
+def _check_url(url: str, origin: str) -> None:
+    """Raises `InvalidSetting` for a URL with credentials: it is shown, and kept with each scan."""
+    if "@" in urlsplit(url).netloc:
+        raise InvalidSetting(
+            f"{origin}: the endpoint's URL holds a user name or a password. Leave them out: "
+            f"credentials for S3 come from AWS_ACCESS_KEY_ID or a profile."
+        )
 
 
 @contextmanager
@@ -163,35 +187,48 @@ def translated(uri: str) -> Iterator[None]:
         yield
     except exceptions.ClientError as error:
         details = error.response.get("Error", {})
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        answer = error.response.get("ResponseMetadata", {})
         raise server_error(
             uri,
             str(details.get("Code", "")),
             str(details.get("Message", "")),
-            retry_after=headers.get("retry-after"),
+            status=answer.get("HTTPStatusCode", 200),
+            retry_after=answer.get("HTTPHeaders", {}).get("retry-after"),
         ) from error
     except exceptions.BotoCoreError as error:
         raise _client_error(uri, error) from error
+    except ResponseParserError as error:
+        raise StoreUnavailable(
+            f"{uri}: the server's answer is not one of S3's. Check that the endpoint is an S3 "
+            f"server, and try again."
+        ) from error
     except ValueError as error:
         # botocore's own word for an endpoint or host that is no URL.
         raise InvalidSetting(f"{error}. Give a URL such as http://127.0.0.1:9000.") from error
+    except RuntimeError as error:
+        if "still expired" not in str(error):
+            raise
+        raise MissingCredentials(
+            f"{uri}: the AWS credentials expired, and those that replace them have expired too. "
+            f"Log in again, or see to what renews them."
+        ) from error
     except (TimeoutError, OSError) as error:
         raise StoreUnavailable(f"{uri}: the connection failed: {error!r}") from error
 
 
 def server_error(
-    uri: str, code: str, message: str, *, retry_after: str | None = None
+    uri: str, code: str, message: str, *, status: int = 200, retry_after: str | None = None
 ) -> IndexerError:
-    """Our error for an S3 error code, said of `uri`."""
-    said = f"{code}: {message}" if message else code
-    if code in THROTTLE_CODES:
+    """Our error for an S3 error code, said of `uri`; an unknown code is judged by its status."""
+    said = " ".join(f"{code}: {message}".split()) if message else code
+    if code in THROTTLE_CODES or status in THROTTLE_STATUSES:
         seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
         return StoreUnavailable(
             f"{uri}: the server asks for fewer requests ({said}).",
             is_throttle=True,
             retry_after_s=seconds,
         )
-    if code in TRANSIENT_CODES:
+    if code in TRANSIENT_CODES or status in TRANSIENT_STATUSES:
         return StoreUnavailable(f"{uri}: the server failed ({said}).")
     if code in {"NoSuchKey", "NotFound", "404"}:
         return NotFound(f"{uri}: there is no such object.")
@@ -208,7 +245,7 @@ def server_error(
         )
     if code == "RequestTimeTooSkewed":
         return UsageError(f"{uri}: this machine's clock is wrong ({said}). Set it and try again.")
-    if code in {"PermanentRedirect", "301", "IllegalLocationConstraintException"}:
+    if code in REDIRECT_CODES:
         return UsageError(f"{uri}: the bucket is in another region ({said}). Give its --region.")
     if code in {"InvalidBucketName", "KeyTooLongError"}:
         return InvalidReference(f"{uri}: {said}.")

@@ -9,15 +9,12 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from indexer.keyspace import Key
 from indexer.limits import PAGE_ROWS, SMALL_PAGE_ENTRIES
 from indexer.page import is_ascending, paths_of
-from indexer.stores.s3_wire import Listing, parse_listing
-
-if TYPE_CHECKING:
-    from indexer.stores.s3 import S3Lister
+from indexer.stores.s3_lister import S3Lister
 
 PROBE_KEYS: Final = 3
 
@@ -52,15 +49,16 @@ class Facts:
         """Whether ranges can be listed in parallel; where unknown, pages are checked anyway."""
         return self.starts_after is not False
 
-    @property
-    def end_believed_below(self) -> int | None:
-        """See `protocols.StoreProperties`.
+    def end_believed_below(self, *, versions: bool, parallel: bool) -> int | None:
+        """See `protocols.StoreProperties`; what holds of objects need not hold of versions.
 
         A server that cuts pages short and does not say so has shown no page longer than that.
         """
+        if not parallel:
+            return 0
         if self.is_known:
             return None
-        return min(SMALL_PAGE_ENTRIES, self.page_entries) if self.says_more else 0
+        return min(SMALL_PAGE_ENTRIES, self.page_entries) if self.says_more and not versions else 0
 
     def document(self) -> dict[str, Any]:
         """The facts as they are kept."""
@@ -86,11 +84,11 @@ async def probe(lister: S3Lister, server: str) -> Facts:
 
     Raises what the list operation raises.
     """
-    page = await _ask(lister, None, PAGE_ROWS)
+    page = await lister.list(versions=False, after=None)
     keys = paths_of(page.rows)
     if len(keys) <= PROBE_KEYS:
         return Facts(server, encodes_urls=page.is_url_encoded)
-    probed = await _ask(lister, Key(keys[0]), PROBE_KEYS)
+    probed = await lister.list(versions=False, after=Key(keys[0]), rows=PROBE_KEYS)
     following = paths_of(probed.rows)
     return Facts(
         server,
@@ -101,8 +99,3 @@ async def probe(lister: S3Lister, server: str) -> Facts:
         caps_pages=len(keys) <= PAGE_ROWS and len(following) <= PROBE_KEYS,
         page_entries=len(keys),
     )
-
-
-async def _ask(lister: S3Lister, after: Key | None, rows: int) -> Listing:
-    body = await lister.list(versions=False, after=after, rows=rows)
-    return parse_listing(body, "ListObjectsV2", lister.prefix.encode())

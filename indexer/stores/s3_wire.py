@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import unescape
 from itertools import compress
-from operator import ne
+from operator import gt, ne
 from typing import Final, Literal
 from urllib.parse import unquote_plus, unquote_to_bytes
 
@@ -44,11 +44,14 @@ _ROW_TAGS: Final[dict[Operation, tuple[bytes, ...]]] = {
 _WANTED: Final = frozenset(
     (b"Key", b"LastModified", b"ETag", b"Size", b"StorageClass", b"VersionId", b"IsLatest")
 )
+_ESCAPED: Final = (b"Key", b"VersionId", b"StorageClass")
+"""Columns whose text is taken as it stands, so that it must hold no entity."""
 _TAG: Final = b"<>"  # names the column that holds each row's own tag
 _LISTING_END: Final = re.compile(rb"</(?:\w+:)?List(?:Bucket|Versions)Result>\s*$")
 _ERROR: Final = re.compile(
     rb"<Error>.*?<Code>([^<]*)</Code>(?:.*?<Message>([^<]*)</Message>)?", re.DOTALL
 )
+_ANY_ROW: Final = re.compile(rb"<(?:\w+:)?(?:Contents|Version|DeleteMarker)[\s/>]")
 _TEXT_ELEMENT: Final = re.compile(rb"<(\w+)>([^<]*)</\1>")
 _ROW_ELEMENT: Final = re.compile(rb"<(\w+)>(?:([^<]*)</\1>)?")
 _QUOTE: Final = rb'(?:&quot;|&#34;|")'
@@ -108,12 +111,22 @@ def parse_listing(body: bytes, operation: Operation, prefix: bytes) -> Listing:
 
 def _token(head: dict[bytes, bytes], *, is_url_encoded: bool) -> str | None:
     """The server's cursor. In version listings that is a pair of markers, kept as JSON."""
-    if continuation := head.get(b"NextContinuationToken"):
-        return unescape(continuation.decode())
-    if marker := head.get(b"NextKeyMarker"):
-        key = unquote_plus(marker.decode()) if is_url_encoded else unescape(marker.decode())
-        return json.dumps([key, unescape(head.get(b"NextVersionIdMarker", b"").decode())])
+    try:
+        if continuation := head.get(b"NextContinuationToken"):
+            return unescape(continuation.decode())
+        if marker := head.get(b"NextKeyMarker"):
+            key = unescape(marker.decode())
+            key = unquote_plus(key, errors="strict") if is_url_encoded else key
+            return json.dumps([key, unescape(head.get(b"NextVersionIdMarker", b"").decode())])
+    except UnicodeDecodeError as error:
+        raise BrokenListing("the server goes on after a key that is not UTF-8") from error
     return None
+
+
+def unquoted(etag: str) -> str:
+    """An ETag without its outer quotes; a weak one (`W/"…"`) keeps them."""
+    is_quoted = len(etag) > 1 and etag.startswith('"') and etag.endswith('"')
+    return etag[1:-1] if is_quoted else etag
 
 
 def error_in(body: bytes) -> tuple[str, str] | None:
@@ -132,6 +145,8 @@ def _fast_columns(body: bytes, operation: Operation) -> _Parsed | None:
     start, end = len(body), 0
     for tag in _ROW_TAGS[operation]:
         opening, closing = b"<" + tag + b">", b"</" + tag + b">"
+        if body.count(opening) != body.count(closing):
+            return None
         first = body.find(opening)
         if first < 0:
             continue
@@ -143,7 +158,8 @@ def _fast_columns(body: bytes, operation: Operation) -> _Parsed | None:
         count += body.count(opening)
         start, end = min(start, first), max(end, last + len(closing))
     if not shapes:
-        return None
+        # What a page without rows echoes of the request need not even be XML.
+        return None if _ANY_ROW.search(body) else _with_head({}, body)
     pattern, names = _row_pattern(tuple(shapes))
     rows = pattern.findall(body, start, end)
     if len(rows) != count:
@@ -153,9 +169,15 @@ def _fast_columns(body: bytes, operation: Operation) -> _Parsed | None:
         # A row that matched one of two shapes is empty in the groups of the other.
         before = columns.get(name)
         columns[name] = [a or b for a, b in zip(before, values, strict=True)] if before else values
-    if b"&" in b"".join(columns[b"Key"]):
+    if any(b"&" in b"".join(columns.get(name, ())) for name in _ESCAPED):
         return None
-    return columns, dict(_TEXT_ELEMENT.findall(body[:start] + body[end:]))
+    return _with_head(columns, body[:start] + body[end:])
+
+
+def _with_head(columns: _Columns, rest: bytes) -> _Parsed | None:
+    """The columns with what the body says beside its rows; None where that cannot be read."""
+    head = dict(_TEXT_ELEMENT.findall(rest))
+    return (columns, head) if b"IsTruncated" in head else None
 
 
 def _shape(row: bytes) -> _Shape | None:
@@ -169,6 +191,8 @@ def _shape(row: bytes) -> _Shape | None:
         name, text = match.group(1, 2)
         if text is not None:
             at = match.end()
+        elif name in _WANTED:
+            return None
         else:
             closing = b"</" + name + b">"
             at = row.find(closing, at) + len(closing)
@@ -186,8 +210,10 @@ def _row_pattern(shapes: tuple[tuple[bytes, _Shape], ...]) -> tuple[re.Pattern[b
     alternatives: list[bytes] = []
     names: list[bytes] = []
     for tag, shape in shapes:
-        parts = [b"<(" + tag + b")>"]
-        names.append(_TAG)
+        # What only one kind of row can be need not be asked of every row.
+        is_sole = tag == b"Contents"
+        parts = [b"<%b>" % tag if is_sole else b"<(%b)>" % tag]
+        names += [] if is_sole else [_TAG]
         for name, is_text in shape:
             if not is_text:
                 content = b"<%b>.*?</%b>" % (name, name)
@@ -198,8 +224,10 @@ def _row_pattern(shapes: tuple[tuple[bytes, _Shape], ...]) -> tuple[re.Pattern[b
                 content = b"<%b>%b</%b>" % (name, value, name)
             if name in _WANTED:
                 names.append(name)
-            # Servers that name checksum algorithms do so for some rows and not for others.
-            parts += [content, _CHECKSUMS]
+            parts.append(content)
+            if name == b"ETag":
+                # Where S3 names checksum algorithms, it does so for some rows and not for others.
+                parts.append(_CHECKSUMS)
         parts.append(b"</" + tag + b">")
         alternatives.append(b"".join(parts))
     return re.compile(b"|".join(alternatives), re.DOTALL), names
@@ -210,7 +238,10 @@ def _slow_columns(body: bytes, operation: Operation) -> _Parsed:
     from lxml import etree
 
     try:
-        root = etree.fromstring(body, etree.XMLParser(resolve_entities=False, huge_tree=True))
+        parser = etree.XMLParser(
+            resolve_entities=False, huge_tree=True, remove_comments=True, remove_pis=True
+        )
+        root = etree.fromstring(body, parser)
     except etree.XMLSyntaxError as error:
         raise BrokenListing(f"the server's listing is no XML: {error}") from error
     wanted = [*_WANTED, _TAG]
@@ -222,10 +253,10 @@ def _slow_columns(body: bytes, operation: Operation) -> _Parsed:
             head[name] = (element.text or "").encode()
             continue
         row = {etree.QName(child).localname.encode(): child.text or "" for child in element}
-        if "Key" not in {key.decode() for key in row}:
+        if b"Key" not in row:
             raise BrokenListing("the server's listing has a row without a key")
         row[_TAG] = name.decode()
-        row[b"ETag"] = row.get(b"ETag", "").removeprefix('"').removesuffix('"')
+        row[b"ETag"] = unquoted(row.get(b"ETag", ""))
         for wish in wanted:
             columns[wish].append(row.get(wish, "").encode())
     return {name: values for name, values in columns.items() if any(values)}, head
@@ -250,8 +281,14 @@ def _live_rows(columns: _Columns, keys: list[bytes]) -> list[bool] | None:
     """Which rows of a version listing are live objects; None where all are.
 
     Raises `BrokenListing` when a key's first version is not its latest one (some servers list the
-    oldest first), but for the page's first key, which may go on from the page before.
+    oldest first), but for the page's first key, which may go on from the page before; and when keys
+    descend (some servers list delete markers apart).
     """
+    if b"IsLatest" not in columns or any(map(gt, keys, keys[1:])):
+        raise BrokenListing(
+            "the server does not list versions in key order, the latest marked",
+            do_without="versions",
+        )
     latest = [value == b"true" for value in columns[b"IsLatest"]]
     is_new_key = [True, *map(ne, keys, keys[1:])]
     if not all(latest[row] for row in compress(range(1, len(keys)), is_new_key[1:])):
@@ -272,18 +309,25 @@ def _page(columns: _Columns, keys: list[bytes], live: list[bool] | None) -> Page
     if not kept:
         return empty_page()
     try:
-        sizes = pa.array(map(int, column(b"Size")), pa.int64())
+        sizes = pa.array(list(map(int, column(b"Size"))), pa.int64())
         arrays = {"path": pa.array(kept, pa.binary()), "size": sizes}
         if b"ETag" in columns:
             arrays |= pack_etags(column(b"ETag"))
+            if "etag_raw" in arrays:
+                arrays["etag_raw"] = _without_empty(arrays["etag_raw"])
         if b"LastModified" in columns:
             arrays["last_modified"] = _timestamps(column(b"LastModified"))
         for name, field in ((b"VersionId", "version_id"), (b"StorageClass", "storage_class")):
             if name in columns:
-                arrays[field] = pa.array(column(name), pa.string())
+                arrays[field] = _without_empty(pa.array(column(name), pa.string()))
         return make_page(arrays)
     except (ValueError, KeyError, pa.ArrowInvalid) as error:
         raise BrokenListing(f"a row of the server's listing cannot be read: {error}") from error
+
+
+def _without_empty(texts: pa.Array) -> pa.Array:
+    """The texts with nulls for empty ones: an element without text says no more than none."""
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def _timestamps(texts: Sequence[bytes]) -> pa.Array:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import process_time
 
-from indexer.keyspace import Key
+from indexer.keyspace import Key, greatest_key_below
 from indexer.pipeline.plan import PageFacts, Planner, Segment, page_facts
 
 LATENCY_S = 0.08
@@ -27,7 +27,7 @@ PAGE_ROWS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a simulated listing took. `planning_s` is real time, spent by the planner."""
+    """What a simulated listing took. `planning_s` is real processor time."""
 
     keys: int
     requests: int
@@ -77,10 +77,10 @@ def simulate(
         assert len(under_way) <= slots
         now_s, _, segment, after = heapq.heappop(under_way)
         page, more = _page(keys, after, segment, page_rows)
-        started_s = perf_counter()
+        started_s = process_time()
         facts: PageFacts = page_facts(page, more=more)
         begun = planner.advance(segment, facts, slots - len(under_way) - 1)
-        planning_s += perf_counter() - started_s
+        planning_s += process_time() - started_s
         listed += facts.keys
         requests_empty += not facts.keys
         segments += len(begun)
@@ -88,26 +88,19 @@ def simulate(
             ask(each)
     assert listed == len(keys), f"{listed} of {len(keys)} keys were listed"
     ideal_s = latency_s * max(1, math.ceil(len(keys) / page_rows / slots))
-    return Outcome(
-        listed, requests, requests_empty, segments, now_s, ideal_s, planning_s
-    )
+    return Outcome(listed, requests, requests_empty, segments, now_s, ideal_s, planning_s)
 
 
 def _page(
     keys: Sequence[bytes], after: Key | None, segment: Segment, page_rows: int
-) -> tuple[list[bytes], bool]:
-    """What a server answers, as far as the segment wants it now."""
+) -> tuple[Sequence[bytes], bool]:
+    """The keys of a page that are within the segment now, and whether the segment goes on."""
     start = 0 if after is None else bisect_right(keys, after)
     end = len(keys)
     if segment.prefix:
-        start = max(start, bisect_left(keys, segment.prefix))
-        end = bisect_left(keys, segment.prefix[:-1] + b"0", start)
+        end = bisect_right(keys, greatest_key_below(segment.prefix), start)
+    page = keys[start : min(end, start + page_rows)]
     through = segment.range.through
-    if through is not None:
-        end = bisect_right(keys, through, start, end)
-    stop = min(end, start + page_rows)
-    # A server tells of keys beyond the end of the segment, unless its page showed one of them.
-    more = stop - start == page_rows and (stop < end or stop < len(keys))
-    if through is not None and stop == end and stop - start < page_rows:
-        more = False
-    return list(keys[start:stop]), more
+    if through is not None and page and page[-1] >= through:
+        return page[: bisect_right(page, through)], False
+    return page, start + page_rows < end

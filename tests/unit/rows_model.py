@@ -1,4 +1,4 @@
-"""A slow model of entries for the tests: rows as dictionaries, their digest and shards in plain Python.
+"""A slow model of entries for the tests: rows, their digest and their shards in plain Python.
 
 Invariants
   * What is computed here follows the written format alone and calls nothing that it checks.
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -28,9 +29,9 @@ Entry = Mapping[str, Any]
 
 OPTIONAL = [field.name for field in (*IDENTITY, *OBSERVED) if field.nullable]
 WIDTHS = {"size": "<q", "etag_md5": "16s", "etag_parts": "<I", "mtime_ns": "<q"}
-"""The identity columns of fixed width, as `struct` packs a value; all others are lengths and bytes."""
+"""The identity columns of fixed width, as `struct` packs a value; others are lengths and bytes."""
 
-# --- entries of any kind ---------------------------------------------------------------------------
+# --- entries of any kind -------------------------------------------------------------------------
 
 keys = st.one_of(
     st.binary(max_size=12),
@@ -70,11 +71,14 @@ def entries(draw: st.DrawFn, min_size: int = 1, max_size: int = 20) -> list[Entr
     return rows
 
 
+def something(name: str) -> st.SearchStrategy[Any]:
+    """Values that a column may hold in a row that has one."""
+    return {"path": keys, "size": st.integers(0, 2**63 - 1), **_VALUES}[name]
+
+
 def another(name: str, value: object) -> st.SearchStrategy[Any]:
     """Values that a column could hold instead of this one."""
-    values = {"path": keys, "size": st.integers(0, 2**63 - 1), **_VALUES}[name]
-    if name in OPTIONAL:
-        values = st.none() | values
+    values = st.none() | something(name) if name in OPTIONAL else something(name)
     return values.filter(lambda other: other != value)
 
 
@@ -102,7 +106,7 @@ def page_of(rows: Sequence[Entry]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([dict(row) for row in rows], schema=kept)
 
 
-# --- the digest, as the format describes it ---------------------------------------------------------
+# --- the digest, as the format describes it ------------------------------------------------------
 
 
 def slow_digest(rows: Sequence[Entry]) -> str:
@@ -134,7 +138,7 @@ def _values(name: str, values: Sequence[Any]) -> bytes:
     return b"".join(struct.pack("<I", len(text)) for text in texts) + b"".join(texts)
 
 
-# --- the cuts ----------------------------------------------------------------------------------------
+# --- the cuts ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class Cuts:
     def _split(self, rows: Sequence[Entry], bits: int) -> list[Sequence[Entry]]:
         ends = [i + 1 for i, row in enumerate(rows) if self._is_cut(row["path"], bits)]
         bounds = [0, *(end for end in ends if end != len(rows)), len(rows)]
-        return [rows[start:end] for start, end in zip(bounds, bounds[1:], strict=False) if rows]
+        return [rows[start:end] for start, end in pairwise(bounds) if rows]
 
     @staticmethod
     def _is_cut(path: bytes, bits: int) -> bool:
@@ -193,7 +197,7 @@ def slow_shards(rows: Sequence[Entry], cuts: Cuts) -> list[ShardRef]:
     ]
 
 
-# --- what content is kept in -------------------------------------------------------------------------
+# --- what content is kept in ---------------------------------------------------------------------
 
 
 @dataclass

@@ -25,16 +25,19 @@ def client_of(server: SyntheticS3, **options: Any) -> Any:
     return session.client("s3", endpoint_url=server.endpoint_url, **options)
 
 
-def fetch(server: SyntheticS3, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """Status, headers with names in lower case, and body of an anonymous request."""
+def fetch(
+    server: SyntheticS3, path: str, method: str = "GET", *, authorization: str = ""
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers with names in lower case, and body of a plain request."""
     address = urlsplit(server.endpoint_url)
     assert address.hostname
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=5)
     try:
-        connection.request(method, path)
+        headers = {"Authorization": authorization} if authorization else {}
+        connection.request(method, path, headers=headers)
         response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, headers, response.read()
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, received, response.read()
     finally:
         connection.close()
 

@@ -81,6 +81,7 @@ def test_short_pages(server: SyntheticS3, s3: Any, faulty: Faulty, paging: Pagin
     assert len(set(lengths[0])) > 5
     assert max(lengths[0]) <= 30
     assert lengths[0] == lengths[1], "the same seed gives the same pages"
+    assert server.counters(faulty[0]).faults == {"short_pages": len(lengths[1])}
 
 
 @pytest.mark.parametrize("paging", [by_token, by_marker, by_version])
@@ -272,14 +273,18 @@ def test_a_bucket_of_another_region(
     server: SyntheticS3, faulty: Faulty, status: int, code: str
 ) -> None:
     server.faults(faulty[0], redirect_region="eu-west-3", redirect_status=status)
-    stranger = client_of(server)
-    stranger.meta.events.unregister("needs-retry.s3.ListObjectsV2")
     at_home = client_of(server, region="eu-west-3")
     assert at_home.list_objects_v2(Bucket=faulty[0])["KeyCount"] == 250
     assert at_home.get_bucket_location(Bucket=faulty[0])["LocationConstraint"] == "eu-west-3"
     assert server.counters(faulty[0]).faults == {}
+    signed = "AWS4-HMAC-SHA256 Credential=k/20250101/us-east-1/s3/aws4_request, Signature=0"
+    answer = fetch(server, f"/{faulty[0]}?list-type=2", authorization=signed)
+    assert (answer[0], answer[1]["x-amz-bucket-region"]) == (status, "eu-west-3")
+    assert f"<Error><Code>{code}</Code>".encode() in answer[2]
+    assert b"<Region>eu-west-3</Region>" in answer[2]
+    assert server.counters(faulty[0]).faults == {"redirect": 1}
+    stranger = client_of(server)
     assert stranger.list_objects_v2(Bucket=faulty[0])["KeyCount"] == 250, "botocore follows"
-    assert server.counters(faulty[0]).faults["redirect"] >= 1
 
 
 def test_faults_that_do_not_exist(server: SyntheticS3, faulty: Faulty) -> None:

@@ -3,7 +3,8 @@
 Invariants
   * The same faults, seed and order of requests give the same misbehaviour.
   * Faults are decided here and nowhere else; nothing here reads or writes a socket or a bucket.
-  * A fault that strikes is counted under its name, so that a test can tell that it happened.
+  * What strikes a request is counted under its name, so that a test can tell that it happened. How
+    documents are written (encoding, KeyCount, order of versions, markers) is not.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class Injector:
         """
         faults = self.touching(operation)
         self._refuse_by_place(faults, operation, region, prefix)
-        self._requests += faults is self.faults
+        if faults is self.faults:
+            self._requests += 1
         is_due = 0 < self._requests <= faults.error_first
         if is_due or self._chance.random() < faults.error_probability:
             self.struck["error"] += 1
@@ -164,14 +166,18 @@ class Injector:
         if asked == 0:
             return 0
         limit = min(asked, faults.page_keys_max) + faults.extra_keys
+        if faults.extra_keys:
+            self.struck["extra_keys"] += 1
         if faults.silent_stop_keys:
             limit = min(limit, faults.silent_stop_keys)
         if faults.short_pages:
+            self.struck["short_pages"] += 1
             limit = self._chance.randint(1, limit)
         return limit
 
     def is_empty_page_due(self, faults: Faults) -> bool:
-        self._pages += faults is self.faults
+        if faults is self.faults:
+            self._pages += 1
         return _is_due(self._pages, faults.empty_page_every)
 
     def shuffle(self, rows: list[_Row]) -> None:
@@ -180,7 +186,8 @@ class Injector:
     def delivery(self, operation: str) -> Delivery:
         """How the next answer to `operation` is to leave."""
         faults = self.touching(operation)
-        self._answers += faults is self.faults
+        if faults is self.faults:
+            self._answers += 1
         ways: tuple[tuple[Delivery, int], ...] = (
             ("stall", faults.stall_every),
             ("reset", faults.reset_every),

@@ -1,7 +1,7 @@
 """Pages as a server cuts them that may be faulty.
 
 Invariants
-  * Every fault that strikes is counted by the injector, which alone decides and draws lots.
+  * What strikes a page is counted by the injector, which alone draws lots.
   * However wrong a page is, following its token or marker comes to an end, unless the fault is that
     it does not.
 """

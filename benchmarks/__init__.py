@@ -1,0 +1,1 @@
+"""What the indexer takes, measured beside its neighbours: see README.md."""

@@ -1,0 +1,156 @@
+"""What the indexer is to reach: bounds on figures, each computed from the measurements it needs.
+
+Invariants
+  * A goal speaks only of measurements of one benchmark in one sitting.
+  * Start-up is apart wherever a wall time or a rate is compared: it is what a program takes until
+    its first request, and is a goal of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from benchmarks.results import Measurement
+
+OURS: Final = "indexer snapshot"
+MEGABYTE: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a goal."""
+
+    benchmark: str
+    text: str
+    value: float
+    unit: str
+    kind: Literal["at most", "at least"]
+    bound: float
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the value keeps to the bound."""
+        if self.kind == "at most":
+            return self.value <= self.bound
+        return self.value >= self.bound
+
+
+def outcomes(measurements: Sequence[Measurement]) -> list[Outcome]:
+    """What came of each goal of which these measurements, of one sitting a benchmark, speak."""
+    found: list[Outcome] = []
+    for benchmark, goals in GOALS.items():
+        found += goals([one for one in measurements if one.benchmark == benchmark])
+    return found
+
+
+def _minio(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for shape, bound in (("tree", 1.3), ("flat", 2.0)):
+        ours = _one(found, OURS, shape=shape, versioned=False)
+        obstore = _one(found, "obstore list", shape=shape)
+        boto3 = _one(found, "boto3 paginator", shape=shape)
+        wandb = _one(found, "wandb add_reference", shape=shape)
+        if ratio := _ratio(ours, obstore, "net_wall_s"):
+            yield Outcome("minio", f"{shape}: our time to obstore's", ratio, "x", "at most", bound)
+        if ratio := _ratio(boto3, ours, "net_wall_s"):
+            yield Outcome("minio", f"{shape}: boto3's time to ours", ratio, "x", "at least", 3)
+        if ratio := _ratio(ours, wandb, "objects_per_s"):
+            yield Outcome("minio", f"{shape}: our rate to wandb's", ratio, "x", "at least", 50)
+    plain = _one(found, OURS, shape="tree", versioned=False)
+    versioned = _one(found, OURS, shape="tree", versioned=True)
+    if ratio := _ratio(versioned, plain, "net_wall_s"):
+        yield Outcome("minio", "versioned tree to unversioned", ratio, "x", "at most", 1.6)
+
+
+def _margin(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for shape in _shapes(found):
+        ends = _ends([one for one in found if one.workload.get("shape") == shape])
+        if ends is None:
+            continue
+        small, large = ends
+        cpu_s = large.figures["cpu_s"] - small.figures["cpu_s"]
+        cpu_us = 1e6 * cpu_s / (large.figures["objects"] - small.figures["objects"])
+        text = f"CPU at the margin, {shape}"
+        yield Outcome("margin", text, cpu_us, "µs an object", "at most", 8)
+    started = [one.figures["start_cpu_s"] for one in found if "start_cpu_s" in one.figures]
+    if started:
+        text = "start-up to the first request"
+        yield Outcome("margin", text, max(started), "s of CPU", "at most", 2.5)
+    if helped := _one(found, "indexer --help"):
+        cpu_s = helped.figures["cpu_s"]
+        yield Outcome("margin", "indexer --help", cpu_s, "s of CPU", "at most", 0.3)
+
+
+def _latency(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for shape in _shapes(found):
+        of_shape = [one for one in found if one.workload["shape"] == shape]
+        ends = _ends([one for one in of_shape if one.workload["in_flight"] == 1])
+        parallel = next((one for one in of_shape if one.workload["in_flight"] != 1), None)
+        if ends is None or parallel is None:
+            continue
+        small, large = ends
+        # The margin again: what a serial run takes once is not counted against it a second time.
+        serial_s = (large.figures["wall_s"] - small.figures["wall_s"]) / (
+            large.figures["objects"] - small.figures["objects"]
+        )
+        if rate := parallel.figure("objects_per_s"):
+            text = f"{shape}: faster than one at a time"
+            yield Outcome("latency", text, serial_s * rate, "x", "at least", 15)
+        if requests := parallel.figure("requests_per_thousand"):
+            text = f"{shape}: requests for 1,000 keys"
+            yield Outcome("latency", text, requests, "", "at most", 1.7)
+
+
+def _small(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for one in found:
+        if "ratio_to_serial" in one.figures:
+            text = f"{one.workload['latency_ms']:g} ms a page: time to one at a time's"
+            ratio = one.figures["ratio_to_serial"]
+            yield Outcome("small", text, ratio, "x", "at most", 1.1)
+
+
+def _memory(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for shape in _shapes(found):
+        ends = _ends([one for one in found if one.workload["shape"] == shape])
+        if ends is None:
+            continue
+        small, large = ends
+        peak = large.figures["memory_peak_bytes"]
+        text = f"{shape}: peak at {large.figures['objects']:,.0f} objects"
+        yield Outcome("memory", text, peak / MEGABYTE, "MB", "at most", 300)
+        text = f"{shape}: that to the peak at {small.figures['objects']:,.0f}"
+        ratio = peak / small.figures["memory_peak_bytes"]
+        yield Outcome("memory", text, ratio, "x", "at most", 1.3)
+
+
+GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = {
+    "minio": _minio,
+    "margin": _margin,
+    "latency": _latency,
+    "small": _small,
+    "memory": _memory,
+}
+
+
+def _one(found: Sequence[Measurement], tool: str, **workload: Any) -> Measurement | None:
+    matching = (
+        one for one in found if one.tool == tool and workload.items() <= dict(one.workload).items()
+    )
+    return next(matching, None)
+
+
+def _shapes(found: Sequence[Measurement]) -> list[str]:
+    shapes = (one.workload["shape"] for one in found if "shape" in one.workload)
+    return list(dict.fromkeys(shapes))
+
+
+def _ends(found: Sequence[Measurement]) -> tuple[Measurement, Measurement] | None:
+    """Those of the fewest and of the most objects, if they were taken."""
+    ascending = sorted(found, key=lambda one: one.figures["objects"])
+    return (ascending[0], ascending[-1]) if len(ascending) > 1 else None
+
+
+def _ratio(above: Measurement | None, below: Measurement | None, name: str) -> float | None:
+    over, under = above and above.figure(name), below and below.figure(name)
+    return over / under if over and under else None

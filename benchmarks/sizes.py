@@ -1,0 +1,56 @@
+"""How much each benchmark does: the full sizes, and small ones that only try the harness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of objects, repeats and shapes of keys, by benchmark."""
+
+    repeats: int = 3
+    in_flight: int = 64
+    """On the synthetic server, where not one."""
+
+    settle_s: float = 2.0
+    """Between runs on MinIO, which may go on reading behind a listing."""
+
+    minio_objects: int = 300_000
+    minio_wandb_objects: int = 2_000
+
+    margin_shapes: tuple[str, ...] = ("tree", "hex", "runs")
+    margin_objects: tuple[int, int] = (10_000, 500_000)
+
+    latency_ms: float = 200.0
+    latency_shapes: tuple[str, ...] = ("hex", "deep_counter", "runs")
+    latency_objects: int = 1_000_000
+    latency_serial_objects: tuple[int, int] = (10_000, 50_000)
+
+    small_objects: int = 10_000
+    small_latencies_ms: tuple[float, ...] = (0.0, 20.0)
+    small_pairs: int = 7
+
+    memory_shapes: tuple[str, ...] = ("tree", "hex")
+    memory_objects: tuple[int, int] = (500_000, 2_000_000)
+
+
+FULL: Final = Sizes()
+QUICK: Final = Sizes(
+    repeats=1,
+    settle_s=0.0,
+    minio_objects=2_000,
+    minio_wandb_objects=20,
+    margin_shapes=("hex",),
+    margin_objects=(1_000, 20_000),
+    latency_ms=20.0,
+    latency_shapes=("hex",),
+    latency_objects=20_000,
+    latency_serial_objects=(1_000, 3_000),
+    small_objects=2_000,
+    small_latencies_ms=(0.0,),
+    small_pairs=1,
+    memory_shapes=("hex",),
+    memory_objects=(5_000, 20_000),
+)

@@ -1,0 +1,187 @@
+"""Objects in memory, listed as a store lists them: the reference that other stores are held to.
+
+Invariants
+  * A page is cut by its number of entries alone, as S3 does it: it may go on beyond the range.
+  * A key whose object was deleted has an entry and no row where versions are kept, and nothing at
+    all where they are not.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from indexer.errors import Ability, NoSuchSource
+from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
+from indexer.limits import PAGE_ROWS
+from indexer.page import Page, empty_page, make_page, pack_etags
+from indexer.protocols import ListedPage, OpenedSource, StoreProperties
+from indexer.references import SourceUri
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryObject:
+    """What a store says of an object; `etag` is without quotes."""
+
+    size: int
+    etag: str
+    last_modified: datetime | None = None
+    version_id: str | None = None
+    storage_class: str | None = None
+
+
+Objects: TypeAlias = Mapping[bytes, MemoryObject | None]
+"""The newest version of each key: an object, or None where that was deleted."""
+
+
+class MemoryStore:
+    """A sorted dictionary of objects. See `protocols.Store`."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        *,
+        properties: StoreProperties | None = None,
+        page_entries: int = PAGE_ROWS,
+    ) -> None:
+        assert page_entries > 0
+        self._properties = properties or StoreProperties(KEY_BYTES_MAX)
+        self._page_entries = page_entries
+        keeps_deleted = self._properties.versions
+        self._objects = {k: o for k, o in objects.items() if o is not None or keeps_deleted}
+        self._keys = sorted(self._objects)
+
+    @property
+    def properties(self) -> StoreProperties:
+        """See `protocols.Store`."""
+        return self._properties
+
+    def put(self, key: bytes, found: MemoryObject | None) -> None:
+        """Writes an object, or notes with None that it was deleted."""
+        if found is None and not self._properties.versions:
+            if self._objects.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
+            return
+        if key not in self._objects:
+            insort(self._keys, key)
+        self._objects[key] = found
+
+    async def list_page(
+        self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
+    ) -> ListedPage:
+        """See `protocols.Store`. The token is the last key of the page before."""
+        after = keys.after if token is None else Key(bytes.fromhex(token))
+        return self.page_after(after, prefix)
+
+    def page_after(
+        self, after: Key | None, prefix: Key = Key(b""), entries_max: int | None = None
+    ) -> ListedPage:
+        """The next entries below `prefix` that come after a key, which need not exist."""
+        start = bisect_left(self._keys, prefix)
+        if after is not None:
+            start = max(start, bisect_right(self._keys, after))
+        end = start + (entries_max or self._page_entries)
+        listed = [key for key in self._keys[start:end] if key.startswith(prefix)]
+        following = self._keys[start + len(listed) : start + len(listed) + 1]
+        more = any(key.startswith(prefix) for key in following)
+        return ListedPage(
+            rows=page_of((key, self._objects[key]) for key in listed),
+            entries=len(listed),
+            first=Key(listed[0]) if listed else None,
+            last=Key(listed[-1]) if listed else None,
+            more=more,
+            token=listed[-1].hex() if more else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConnection:
+    """Buckets of objects by full key. See `protocols.Connection`.
+
+    Opening a source takes its objects as they are at that moment.
+    """
+
+    buckets: Mapping[str, Objects]
+    properties: StoreProperties = field(default_factory=lambda: StoreProperties(KEY_BYTES_MAX))
+    page_entries: int = PAGE_ROWS
+
+    async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource:
+        """See `protocols.Connection`."""
+        objects = self._bucket(uri)
+        prefix = (uri.key if uri.names_folder else uri.key + "/").encode()
+        properties = replace(
+            self.properties,
+            key_bytes_max=self.properties.key_bytes_max - len(prefix),
+            parallel=self.properties.parallel and "parallel" not in without,
+            versions=self.properties.versions and "versions" not in without,
+        )
+        store = MemoryStore(
+            {
+                key.removeprefix(prefix): self._seen(found, properties)
+                for key, found in objects.items()
+                if key.startswith(prefix)
+            },
+            properties=properties,
+            page_entries=self.page_entries,
+        )
+        folder = f"{uri.scheme}://{uri.bucket}/{prefix.decode()}"
+        return OpenedSource(folder=folder, store=store, record={"uri": folder})
+
+    async def lone_object(self, uri: SourceUri) -> Page | None:
+        """See `protocols.Connection`."""
+        key = uri.key.encode()
+        found = None if uri.names_folder else self._bucket(uri).get(key)
+        if found is None:
+            return None
+        return page_of([(key.rpartition(b"/")[2], self._seen(found, self.properties))])
+
+    def _bucket(self, uri: SourceUri) -> Objects:
+        if uri.bucket not in self.buckets:
+            raise NoSuchSource(f"{uri}: there is no such bucket.")
+        return self.buckets[uri.bucket]
+
+    @staticmethod
+    def _seen(found: MemoryObject | None, properties: StoreProperties) -> MemoryObject | None:
+        if found is None or properties.versions:
+            return found
+        return replace(found, version_id=None)
+
+
+def page_of(entries: Iterable[tuple[bytes, MemoryObject | None]]) -> Page:
+    """The objects among the entries as a page, in the order given."""
+    found = [(key, entry) for key, entry in entries if entry is not None]
+    if not found:
+        return empty_page()
+    objects = [entry for _, entry in found]
+    return make_page(
+        {
+            "path": pa.array([key for key, _ in found], pa.binary()),
+            "size": pa.array([entry.size for entry in objects], pa.int64()),
+            **pack_etags([entry.etag.encode() for entry in objects]),
+            "version_id": pa.array([entry.version_id for entry in objects], pa.string()),
+            "last_modified": pa.array(
+                [entry.last_modified for entry in objects], pa.timestamp("ms", tz="UTC")
+            ),
+            "storage_class": pa.array([entry.storage_class for entry in objects], pa.string()),
+        }
+    )
+
+
+class MemoryFacts:
+    """What endpoints were found to honour. See `protocols.EndpointFacts`."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, dict[str, Any]] = {}
+
+    async def get_facts(self, endpoint: str) -> dict[str, Any] | None:
+        """See `protocols.EndpointFacts`."""
+        return self._facts.get(endpoint)
+
+    async def put_facts(self, endpoint: str, facts: dict[str, Any]) -> None:
+        """See `protocols.EndpointFacts`."""
+        self._facts[endpoint] = facts

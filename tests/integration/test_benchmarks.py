@@ -1,0 +1,58 @@
+"""The benchmarks run from beginning to end, with small sizes, on MinIO and the synthetic server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.results import read
+from benchmarks.tools import OURS, TOOLS
+from tests.conftest import MACHINE_ENVIRONMENT
+
+ROOT = Path(__file__).parent.parent.parent
+TIMEOUT_S = 300.0
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", *arguments],
+        cwd=ROOT,
+        env=dict(MACHINE_ENVIRONMENT),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def test_the_synthetic_server_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    done = bench("margin", "small", "--results", str(file))
+    assert done.returncode == 0, done.stderr
+    found = {(one.benchmark, one.tool, one.workload.get("objects")): one for one in read(file)}
+    large = found["margin", OURS.name, 20_000]
+    small = found["margin", OURS.name, 1_000]
+    assert large.figures["cpu_s"] > small.figures["cpu_s"] > small.figures["start_cpu_s"] > 0
+    assert large.figures["requests"] >= 20
+    assert ("margin", "indexer --help", None) in found
+    assert ("small", "indexer.snapshot()", 2_000) in found
+    assert "indexer.snapshot()" in done.stdout
+
+
+@pytest.mark.usefixtures("minio")
+def test_every_tool_that_is_here_is_compared(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    done = bench("minio", "--results", str(file))
+    assert done.returncode == 0, done.stderr
+    found = {(one.workload["shape"], one.workload["versioned"], one.tool) for one in read(file)}
+    here = [tool.name for tool in TOOLS if tool.is_installed]
+    assert found == {
+        *(("tree", False, name) for name in here),
+        *(("flat", False, name) for name in here),
+        ("tree", True, OURS.name),
+    }
+    for tool in TOOLS:
+        assert tool.is_installed or tool.name in done.stderr

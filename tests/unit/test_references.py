@@ -1,0 +1,165 @@
+"""References: what is read is read exactly, and what cannot be read is said in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from indexer.errors import InvalidReference
+from indexer.references import (
+    ArtifactName,
+    SourceUri,
+    VersionRef,
+    parse_alias,
+    parse_name,
+    parse_project,
+    parse_reference,
+    parse_source,
+)
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+names = st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True)
+keys = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{1,60}", fullmatch=True), keys)
+@example("bucket", "/")
+@example("bucket", "//a//b/")
+@example("bucket", "%2F?versionId=3#fragment +")
+@example("bucket", "a/../b/./c")
+@example("bucket", " \t\n\x7f\x85\u2028\ufeff")
+def test_a_key_is_taken_verbatim(bucket: str, key: str) -> None:
+    source = parse_source(f"s3://{bucket}/{key}")
+    assert source == SourceUri("s3", bucket, key)
+    assert parse_source(str(source)) == source
+    assert source.names_folder == (key == "" or key.endswith("/"))
+
+
+def test_a_bucket_without_a_slash_is_its_root() -> None:
+    assert parse_source("s3://bucket") == parse_source("s3://bucket/")
+    assert str(parse_source("s3://bucket")) == "s3://bucket/"
+
+
+def test_the_scheme_may_be_written_in_capitals() -> None:
+    assert parse_source("S3://Bucket/Key") == SourceUri("s3", "Bucket", "Key")
+
+
+def test_a_key_has_at_most_1024_bytes() -> None:
+    assert parse_source("s3://bucket/" + "\u00e9" * 512).key == "\u00e9" * 512
+    with pytest.raises(InvalidReference, match="1,025 bytes"):
+        parse_source("s3://bucket/" + "\u00e9" * 512 + "a")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "bucket", "bucket/prefix", "/data", "./data", "s3:bucket", "s3:/bucket", "s3:///key",
+        "s3://", "s3:// bucket/", "s3://b/", "s3://-bucket/", "s3://buck et/", "s3://buck\u00e9t/",
+        "s3://bucket?/", "s3://user:password@bucket/", "s3://arn:aws:s3:::bucket/", " s3://bucket/",
+        "s3://" + "b" * 256, "://bucket", "3s://bucket", "s3://bucket/\0", "s3://bucket/\udcff",
+        "name=s3://bucket/",
+    ],
+)  # fmt: skip
+def test_what_is_no_source_is_refused(text: str) -> None:
+    refused(parse_source, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["gs://b/c", "https://host/x", "file:///data", "ftp://a", "S4://b"]
+)
+def test_an_unknown_scheme_is_named(text: str) -> None:
+    with pytest.raises(InvalidReference, match=text.partition(":")[0].lower()):
+        parse_source(text)
+
+
+@given(st.text())
+def test_any_text_is_a_source_or_refused(text: str) -> None:
+    try:
+        source = parse_source(text)
+    except InvalidReference:
+        return
+    assert parse_source(str(source)) == source
+
+
+# --- names and versions --------------------------------------------------------------------------
+
+
+@given(names, names, names)
+def test_an_entity_is_accepted_and_left_out(entity: str, project: str, artifact: str) -> None:
+    name = ArtifactName(project, artifact)
+    assert (
+        parse_name(f"{project}/{artifact}") == parse_name(f"{entity}/{project}/{artifact}") == name
+    )
+    assert str(name) == f"{project}/{artifact}"
+    assert parse_project(project) == project
+
+
+@given(names, names, names)
+def test_a_reference_is_an_artifact_and_a_selector(project: str, artifact: str, word: str) -> None:
+    name = ArtifactName(project, artifact)
+    for text, selector in [
+        (f"{name}", "latest"),
+        (f"{name}:{word}", word),
+        (f"entity/{name}:v12", "v12"),
+        (f"{name}@{DIGEST}", DIGEST),
+    ]:
+        reference = parse_reference(text)
+        assert reference == VersionRef(name, selector)
+        assert parse_reference(str(reference)) == reference
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a", "/", "a/", "/b", "a//b", "a/b/c/d", "a b/c", "a/b ", "a/b\n", "a/\u00e9",
+        "a/" + "b" * 129, "a/b:c", "a/b@c", "a\\b",
+    ],
+)  # fmt: skip
+def test_what_is_no_name_is_refused(text: str) -> None:
+    refused(parse_name, text)
+
+
+@pytest.mark.parametrize("text", ["", "a/b", "a b", "a:b", "a" * 129, "a\n"])
+def test_what_is_no_project_is_refused(text: str) -> None:
+    refused(parse_project, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a", "a:v1", "a/b:", "a/b:v 1", "a/b:v1:v2", "a/b:v1@" + DIGEST, "a/b@", "a/b@v1",
+        "a/b@" + DIGEST[:-1], "a/b@" + DIGEST + "0", "a/b@" + DIGEST.upper(), "a/b@md5:" + "0" * 32,
+        "a/b:latest\n", "a/b/c/d:v1", ":v1", "@" + DIGEST, "a/b:" + "c" * 129,
+    ],
+)  # fmt: skip
+def test_what_is_no_reference_is_refused(text: str) -> None:
+    refused(parse_reference, text)
+
+
+@given(names)
+def test_an_alias_is_a_name_that_is_no_version(text: str) -> None:
+    if text == "latest" or (text[:1] == "v" and text[1:].isdigit()):
+        refused(parse_alias, text)
+    else:
+        assert parse_alias(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a/b", "latest", "v0", "v1", "v007", "a:b", "a\n"])
+def test_what_is_no_alias_is_refused(text: str) -> None:
+    refused(parse_alias, text)
+
+
+def refused(parse: Callable[[str], object], text: str) -> None:
+    """The error quotes the text, or its part that is wrong, in one printable line."""
+    with pytest.raises(InvalidReference) as caught:
+        parse(text)
+    message = str(caught.value)
+    parts = (text, text.partition("@")[0], text.partition(":")[0])
+    assert any(repr(part) in message for part in parts)
+    assert message.isprintable()
+    assert message.endswith(".")

@@ -1,0 +1,595 @@
+"""Listing responses as different servers write them, read by both ways of reading them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from html import escape
+from random import Random
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import quote, quote_plus
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.errors import BrokenListing, IndexerError, StoreUnavailable
+from indexer.page import Page, etag_texts, paths_of
+from indexer.stores import s3_wire
+from indexer.stores.s3_wire import Listing, Operation, error_in, parse_listing, unquoted
+
+MD5 = "0123456789abcdef0123456789abcdef"
+TIME = datetime(2024, 2, 29, 23, 59, 59, 123000, UTC)
+
+
+# --- listings, and how servers write them --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a listing. `extras` are elements that nobody reads, as they stand in the XML."""
+
+    key: str
+    size: int = 1
+    etag: str = MD5
+    time: datetime = TIME
+    storage_class: str = "STANDARD"
+    version_id: str = "v1"
+    is_latest: bool = True
+    is_marker: bool = False
+    extras: tuple[str, ...] = ()
+
+
+Elements = list[tuple[str, str]]
+Text = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a server writes: the quote of an ETag, what stands between elements, encodings."""
+
+    quote: str = "&quot;"
+    separator: str = ""
+    url: Callable[[str], str] | None = quote_plus
+    milliseconds: bool = False
+    shuffles: bool = False
+    heads_last: bool = False
+
+    def key(self, key: str) -> str:
+        return self.url(key) if self.url else escape(key)
+
+    def time(self, time: datetime) -> str:
+        shown = time.isoformat(timespec="milliseconds" if self.milliseconds else "seconds")
+        return shown.removesuffix("+00:00") + ("Z" if self.milliseconds else ".000Z")
+
+
+AWS = Dialect()
+MINIO = Dialect(
+    quote="&#34;", url=lambda key: quote(key, safe="/"), milliseconds=True, heads_last=True
+)
+MOTO = Dialect(quote='"', separator="\n  ", url=lambda key: quote(key, safe=""))
+PLAIN = Dialect(url=None)
+SHUFFLED = Dialect(shuffles=True)
+DIALECTS = {"aws": AWS, "minio": MINIO, "moto": MOTO, "plain": PLAIN, "shuffled": SHUFFLED}
+
+
+def render_row(row: Row, dialect: Dialect, chance: Random, *, versions: bool) -> str:
+    elements = [f"<Key>{dialect.key(row.key)}</Key>"]
+    if versions:
+        elements.append(f"<VersionId>{escape(row.version_id)}</VersionId>")
+        elements.append(f"<IsLatest>{'true' if row.is_latest else 'false'}</IsLatest>")
+    elements.append(f"<LastModified>{dialect.time(row.time)}</LastModified>")
+    if not row.is_marker:
+        etag = escape(row.etag, quote=False)
+        elements.append(f"<ETag>{dialect.quote}{etag}{dialect.quote}</ETag>")
+        elements += [extra for extra in row.extras if extra.startswith("<Checksum")]
+        elements.append(f"<Size>{row.size}</Size>")
+        elements.append(f"<StorageClass>{escape(row.storage_class)}</StorageClass>")
+    elements += [extra for extra in row.extras if not extra.startswith("<Checksum")]
+    if dialect.shuffles:
+        chance.shuffle(elements)
+    tag = ("DeleteMarker" if row.is_marker else "Version") if versions else "Contents"
+    return dialect.separator.join([f"<{tag}>", *elements, f"</{tag}>"])
+
+
+def render(
+    rows: Sequence[Row],
+    dialect: Dialect = AWS,
+    *,
+    versions: bool = False,
+    more: bool = False,
+    head: Sequence[str] = (),
+    prefix: str = "",
+    seed: int = 0,
+) -> bytes:
+    """The whole body; keys of `rows` are below `prefix`."""
+    chance = Random(seed)
+    root = "ListVersionsResult" if versions else "ListBucketResult"
+    heads = [
+        "<Name>bucket</Name>",
+        f"<Prefix>{dialect.key(prefix)}</Prefix>",
+        "<MaxKeys>1000</MaxKeys>",
+        f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>",
+        *(["<EncodingType>url</EncodingType>"] if dialect.url else []),
+        *([] if versions else [f"<KeyCount>{len(rows)}</KeyCount>"]),
+        *head,
+    ]
+    written = [
+        render_row(replace(row, key=prefix + row.key), dialect, chance, versions=versions)
+        for row in rows
+    ]
+    parts = [*written, *heads] if dialect.heads_last else [*heads, *written]
+    inside = dialect.separator.join(parts)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inside}</{root}>\n'
+    ).encode()
+
+
+def operation(*, versions: bool) -> Operation:
+    return "ListObjectVersions" if versions else "ListObjectsV2"
+
+
+def parse(body: bytes, *, versions: bool = False, prefix: str = "") -> Listing:
+    return parse_listing(body, operation(versions=versions), prefix.encode())
+
+
+def parse_slowly(body: bytes, *, versions: bool = False, prefix: str = "") -> Listing:
+    with patch.object(s3_wire, "_fast_columns", return_value=None):
+        return parse(body, versions=versions, prefix=prefix)
+
+
+def is_fast(body: bytes, *, versions: bool = False) -> bool:
+    """Whether the body is read without lxml."""
+    return s3_wire._fast_columns(body, operation(versions=versions)) is not None
+
+
+def prefixed(body: bytes) -> bytes:
+    """The same document with its elements' namespace in every tag."""
+    body = body.replace(b"<", b"<s3:").replace(b"<s3:/", b"</s3:").replace(b"<s3:?", b"<?")
+    return body.replace(b"xmlns=", b"xmlns:s3=")
+
+
+def dictionaries(page: Page) -> list[dict[str, Any]]:
+    etags = pa.array(etag_texts(page)).to_pylist()
+    times = page.column("last_modified") if "last_modified" in page.schema.names else None
+    return [
+        {
+            "key": row["path"].decode(),
+            "size": row["size"],
+            "etag": etag,
+            "time": times and row["last_modified"],
+            "storage_class": row.get("storage_class"),
+            "version_id": row.get("version_id"),
+        }
+        for row, etag in zip(page.to_pylist(), etags, strict=True)
+    ]
+
+
+def expected(rows: Sequence[Row], dialect: Dialect, *, versions: bool) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": row.key,
+            "size": row.size,
+            "etag": row.etag or None,
+            "time": row.time if dialect.milliseconds else row.time.replace(microsecond=0),
+            "storage_class": row.storage_class,
+            "version_id": row.version_id if versions else None,
+        }
+        for row in rows
+        if row.is_latest and not row.is_marker
+    ]
+
+
+# --- both ways agree -----------------------------------------------------------------------------
+
+XML_TEXT = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff")
+ANY_TEXT = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+EXTRAS = st.lists(
+    st.sampled_from(
+        (
+            "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm>",
+            "<ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType>",
+            "<Owner><ID>02d6176db174</ID><DisplayName>minio</DisplayName></Owner>",
+            "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress></RestoreStatus>",
+            "<UserMetadata><Key>not a key</Key><Size>-1</Size></UserMetadata>",
+        )
+    ),
+    max_size=3,
+    unique=True,
+).map(tuple)
+ETAGS = st.one_of(
+    st.text("0123456789abcdef", min_size=32, max_size=32),
+    st.builds("{}-{}".format, st.just(MD5), st.integers(1, 20_000)),
+    st.sampled_from(["", MD5.upper(), f"{MD5}-03", "not-md5", "a&b", 'a"b', f"{MD5[:31]}é"]),
+)
+
+
+@st.composite
+def listings(draw: st.DrawFn) -> tuple[list[Row], Dialect, bool]:
+    """Rows in key order, a dialect to write them in, and whether they are versions."""
+    dialect = draw(st.sampled_from(list(DIALECTS.values())))
+    text = st.text(ANY_TEXT if dialect.url else XML_TEXT, min_size=1, max_size=12)
+    keys = draw(st.lists(text, max_size=12, unique=True).map(lambda k: sorted(k, key=str.encode)))
+    versions = draw(st.booleans())
+    usual = draw(EXTRAS)
+    rows: list[Row] = []
+    for key in keys:
+        for age in range(draw(st.integers(1, 3)) if versions else 1):
+            row = Row(
+                key=key,
+                size=draw(st.integers(0, 5 * 2**40)),
+                etag=draw(ETAGS),
+                time=TIME + timedelta(milliseconds=draw(st.integers(0, 10**9))),
+                storage_class=draw(st.sampled_from(["STANDARD", "GLACIER", "DEEP_ARCHIVE"])),
+                version_id=draw(
+                    st.sampled_from(["null", "3/L4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY", "a&b"])
+                ),
+                is_latest=age == 0,
+                is_marker=versions and draw(st.booleans()),
+                extras=draw(st.one_of(st.just(usual), EXTRAS)),
+            )
+            rows.append(row)
+    return rows, dialect, versions
+
+
+@given(
+    listing=listings(),
+    prefix=st.sampled_from(["", "data/", "a b/ü+%/"]),
+    seed=st.integers(0, 9),
+    more=st.booleans(),
+)
+def test_both_ways_of_reading_say_what_was_written(
+    listing: tuple[list[Row], Dialect, bool], prefix: str, seed: int, *, more: bool
+) -> None:
+    rows, dialect, versions = listing
+    body = render(rows, dialect, versions=versions, more=more, prefix=prefix, seed=seed)
+    for read in (parse, parse_slowly):
+        found = read(body, versions=versions, prefix=prefix)
+        assert dictionaries(found.rows) == expected(rows, dialect, versions=versions)
+        assert found.entries == len(rows)
+        assert found.first == (rows[0].key.encode() if rows else None)
+        assert found.last == (rows[-1].key.encode() if rows else None)
+        assert found.more is more
+        assert found.is_url_encoded is (dialect.url is not None)
+        assert found.first_is_latest
+    assert parse(body, versions=versions, prefix=prefix) == parse_slowly(
+        body, versions=versions, prefix=prefix
+    )
+
+
+@pytest.mark.parametrize("dialect", [AWS, MINIO], ids=["aws", "minio"])
+@pytest.mark.parametrize("versions", [False, True])
+def test_usual_pages_are_read_the_fast_way(dialect: Dialect, *, versions: bool) -> None:
+    owner = "<Owner><ID>1</ID><DisplayName>me</DisplayName></Owner>"
+    rows = [Row(f"a b/{number:04d}+é.jpg", extras=(owner,)) for number in range(1000)]
+    assert is_fast(render(rows, dialect, versions=versions), versions=versions)
+
+
+@pytest.mark.parametrize("versions", [False, True])
+def test_a_page_without_rows_is_read_the_fast_way(*, versions: bool) -> None:
+    # Some servers echo what was asked for without encoding it, which need not be XML then.
+    body = render([], versions=versions, more=True, head=["<StartAfter>\x01\x02</StartAfter>"])
+    assert is_fast(body, versions=versions)
+    assert parse(body, versions=versions).more
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Row("b", extras=("<Owner><ID>1</ID></Owner>",)),
+        Row("b", etag='a"b'),
+        Row("b", storage_class="A&B"),
+        Row("b", extras=("<Comment/>",)),
+    ],
+    ids=["element", "quote", "entity", "empty"],
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_row_unlike_the_others_is_read_slowly(odd: Row, place: int) -> None:
+    rows = [Row("a"), Row("c")]
+    rows.insert(place, odd)
+    rows = [replace(row, key=key) for row, key in zip(rows, "abc", strict=True)]
+    body = render(rows)
+    assert not is_fast(body)
+    assert dictionaries(parse(body).rows) == expected(rows, AWS, versions=False)
+
+
+def test_rows_with_checksums_among_others_are_read_the_fast_way() -> None:
+    checksums = (
+        "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType>"
+    )
+    body = render([Row("a"), Row("b", extras=(checksums,)), Row("c")])
+    assert is_fast(body)
+    assert paths_of(parse(body).rows) == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body.replace(b"<Contents>", b'<Contents xml:lang="en">', 1),
+        lambda body: body.replace(b"<Key>b", b"<Key >b"),
+        lambda body: body.replace(b"<Contents>", b"<Contents><!-- a comment -->"),
+        lambda body: body.replace(b"<IsTruncated>", b"<!-- x --><?instruction?><IsTruncated>"),
+        lambda body: body.replace(b"<Key>b</Key>", b"<Key><![CDATA[b]]></Key>"),
+        prefixed,
+    ],
+    ids=["attribute", "blank", "comment in row", "comment", "cdata", "prefixed"],
+)
+def test_other_ways_to_write_the_same(change: Callable[[bytes], bytes]) -> None:
+    body = render([Row("a"), Row("b"), Row("c")], more=True)
+    changed = change(body)
+    assert changed != body
+    assert parse(changed) == parse(body)
+
+
+def test_a_prefixed_page_without_rows_is_not_taken_for_the_end() -> None:
+    assert parse(prefixed(render([], more=True))).more
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("a+b", "a b"),
+        ("a%20b", "a b"),
+        ("a%2Bb", "a+b"),
+        ("%2525", "%25"),
+        ("%E6%97%A5", "日"),
+        ("a%0D%0A%01%1F", "a\r\n\x01\x1f"),
+        ("a&amp;b", "a&b"),
+        ("%EF%BF%BF", "\uffff"),
+        ("%zz", "%zz"),
+    ],
+)
+def test_keys_are_decoded_where_the_response_says_so(written: str, key: str) -> None:
+    body = render([Row("KEY")], replace(AWS, url=lambda _: written))
+    body = body.replace(f"<Prefix>{written}</Prefix>".encode(), b"<Prefix></Prefix>")
+    assert paths_of(parse(body).rows) == paths_of(parse_slowly(body).rows) == [key.encode()]
+
+
+@pytest.mark.parametrize("key", ["a+b", "a%20b", "%25", "a&b<c>", "'\""])
+def test_keys_are_left_alone_where_it_does_not(key: str) -> None:
+    body = render([Row(key)], PLAIN)
+    assert paths_of(parse(body).rows) == paths_of(parse_slowly(body).rows) == [key.encode()]
+
+
+def test_a_control_character_that_xml_forbids_is_an_error() -> None:
+    body = render([Row("KEY")], PLAIN).replace(b"<Key>KEY", b"<Key>a&#x1;b")
+    with pytest.raises(BrokenListing, match="no XML"):
+        parse(body)
+
+
+def test_keys_need_not_be_utf8() -> None:
+    body = render([Row("KEY")]).replace(b"<Key>KEY", b"<Key>a%80%FE")
+    assert paths_of(parse(body).rows) == [b"a\x80\xfe"]
+
+
+def test_a_byte_that_is_in_no_utf8_text_is_an_error() -> None:
+    body = render([Row("KEY"), Row("b")]).replace(b"<Key>KEY", b"<Key>a%FFb")
+    for read in (parse, parse_slowly):
+        with pytest.raises(BrokenListing, match="not UTF-8"):
+            read(body)
+
+
+@pytest.mark.parametrize("key", ["data2/a", "dat", "a"])
+def test_a_key_outside_of_the_prefix_is_an_error(key: str) -> None:
+    body = render([Row("data/a"), Row(key), Row("data/z")])
+    for read in (parse, parse_slowly):
+        with pytest.raises(BrokenListing, match="outside of the prefix"):
+            read(body, prefix="data/")
+
+
+def test_the_key_that_equals_the_prefix_has_the_empty_path() -> None:
+    found = parse(render([Row(""), Row("data/")], prefix="data/"), prefix="data/")
+    assert paths_of(found.rows) == [b"", b"data/"]
+    assert found.first == b""
+
+
+# --- bodies that cannot be believed --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("versions", [False, True])
+def test_a_body_cut_off_anywhere_is_never_a_short_listing(*, versions: bool) -> None:
+    body = render([Row("a"), Row("b")], versions=versions).rstrip()
+    for end in range(len(body)):
+        with pytest.raises(StoreUnavailable, match="cut off"):
+            parse(body[:end], versions=versions)
+
+
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_a_count_that_lies_is_an_error(difference: int) -> None:
+    body = render([Row("a"), Row("b")])
+    body = body.replace(b"<KeyCount>2<", b"<KeyCount>%d<" % (2 + difference))
+    for read in (parse, parse_slowly):
+        with pytest.raises(BrokenListing, match="keys and lists 2"):
+            read(body)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body.replace(b"<Size>1<", b"<Size>one<", 1),
+        lambda body: body.replace(b"<Size>1<", b"<Size><", 1),
+        lambda body: body.replace(b"<Size>1</Size>", b""),
+        lambda body: body.replace(b"2024-02-29", b"2023-02-29", 1),
+        lambda body: body.replace(b"<Key>a</Key>", b""),
+        lambda body: body.replace(b"<Key>a</Key>", b"<Key>a"),
+        lambda body: body.replace(b"<Contents>", b"", 1),
+        lambda body: body.replace(b"STANDARD", b"\xff\xfe", 1),
+    ],
+    ids=["no number", "no size", "no sizes", "no day", "no key", "open", "unopened", "no text"],
+)
+def test_a_row_that_cannot_be_read_is_an_error(change: Callable[[bytes], bytes]) -> None:
+    body = change(render([Row("a"), Row("b")]))
+    for read in (parse, parse_slowly):
+        with pytest.raises(BrokenListing):
+            read(body)
+
+
+@given(st.data())
+def test_damage_is_an_error_of_ours_or_shows_in_the_damaged_row_alone(data: st.DataObject) -> None:
+    rows = [Row(key) for key in ("aaa", "bbb", "ccc")]
+    body = render(rows)
+    place = data.draw(st.integers(0, len(body) - 1))
+    damaged = body[:place] + data.draw(st.binary(max_size=3)) + body[place + 1 :]
+    try:
+        found = parse(damaged)
+    except IndexerError:
+        return
+    assert found.entries == 3
+    assert len(set(paths_of(found.rows)) & {b"aaa", b"bbb", b"ccc"}) >= 2
+
+
+@pytest.mark.parametrize("declaration", ["", '<?xml version="1.0" encoding="UTF-8"?>\n', "\n\n   "])
+def test_an_error_in_a_200_is_seen(declaration: str) -> None:
+    body = f"{declaration}<Error><Code>SlowDown</Code><Message>Less, please.</Message></Error>\n"
+    assert error_in(body.encode()) == ("SlowDown", "Less, please.")
+
+
+def test_an_error_without_a_code_is_a_failure_of_the_server() -> None:
+    assert error_in(b"<Error/></Error>") == ("InternalError", "")
+
+
+def test_a_listing_is_no_error() -> None:
+    assert error_in(render([Row("<Error>"), Row("</Error>")])) is None
+    assert error_in(b"") is None
+
+
+# --- ETags and times -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "etag", [MD5, f"{MD5}-1", f"{MD5}-10000", "opaque", MD5.upper(), f"{MD5}-0"]
+)
+def test_etags_come_out_as_they_are(etag: str) -> None:
+    assert dictionaries(parse(render([Row("a", etag=etag)])).rows)[0]["etag"] == etag
+
+
+@pytest.mark.parametrize(
+    ("quoted", "etag"), [('"a"', "a"), ('W/"a"', 'W/"a"'), ("a", "a"), ('"', '"')]
+)
+def test_only_outer_quotes_are_taken_off(quoted: str, etag: str) -> None:
+    assert unquoted(quoted) == etag
+    body = render([Row("a")]).replace(f"&quot;{MD5}&quot;".encode(), escape(quoted).encode())
+    assert etag_texts(parse(body).rows).to_pylist() == [etag]
+
+
+def test_an_empty_etag_is_none() -> None:
+    rows = [Row("a", etag=""), Row("b")]
+    assert [row["etag"] for row in dictionaries(parse(render(rows)).rows)] == [None, MD5]
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        ("2024-01-02T03:04:05Z", datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2024-01-02T03:04:05.678Z", datetime(2024, 1, 2, 3, 4, 5, 678000, UTC)),
+        ("2024-01-02T03:04:05.678901Z", datetime(2024, 1, 2, 3, 4, 5, 678000, UTC)),
+        ("2024-01-02T03:04:05.678901234Z", datetime(2024, 1, 2, 3, 4, 5, 678000, UTC)),
+        ("2024-01-02T03:04:05+01:00", datetime(2024, 1, 2, 2, 4, 5, tzinfo=UTC)),
+    ],
+)
+def test_times_are_kept_to_the_millisecond(written: str, time: datetime) -> None:
+    body = render([Row("a")]).replace(b"2024-02-29T23:59:59.000Z", written.encode())
+    assert dictionaries(parse(body).rows)[0]["time"] == time
+
+
+# --- versions ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Versions:
+    """A short way to write version listings: `a` a version, `-` a marker, capital the latest."""
+
+    text: str
+    rows: list[Row] = field(default_factory=list)
+
+    def body(self, **options: Any) -> bytes:
+        rows = [
+            Row(
+                key=mark[0].lower(),
+                version_id=f"v{number}",
+                is_latest=mark[0].isupper(),
+                is_marker=mark.endswith("-"),
+            )
+            for number, mark in enumerate(self.text.split())
+        ]
+        return render(rows, versions=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "live"),
+    [
+        ("A B C", "v0 v1 v2"),
+        ("A a a B b", "v0 v3"),
+        ("A- a B C- c D", "v2 v5"),
+        ("A- B- C-", ""),
+        ("A a- a B- b- C", "v0 v5"),
+        ("a a- B", "v2"),
+    ],
+)
+def test_the_newest_version_of_a_key_counts_if_it_is_an_object(text: str, live: str) -> None:
+    body = Versions(text).body()
+    for read in (parse, parse_slowly):
+        found = read(body, versions=True)
+        assert [row["version_id"] for row in dictionaries(found.rows)] == live.split()
+        assert found.entries == len(text.split())
+        assert found.first_is_latest is text[0].isupper()
+        assert found.last == text.rstrip("-")[-1].lower().encode()
+
+
+@pytest.mark.parametrize("text", ["A b B", "A a b B c C", "A B C- b-", "A C B-", "B A"])
+def test_versions_in_another_order_can_be_done_without(text: str) -> None:
+    for read in (parse, parse_slowly):
+        with pytest.raises(BrokenListing) as caught:
+            read(Versions(text).body(), versions=True)
+        assert caught.value.do_without == "versions"
+
+
+def test_versions_of_which_none_is_the_latest_can_be_done_without() -> None:
+    body = Versions("A B").body().replace(b"<IsLatest>true</IsLatest>", b"")
+    for read in (parse, parse_slowly):
+        with pytest.raises(BrokenListing) as caught:
+            read(body, versions=True)
+        assert caught.value.do_without == "versions"
+
+
+# --- cursors -------------------------------------------------------------------------------------
+
+
+def test_a_continuation_token_is_given_back_as_it_is() -> None:
+    head = ["<NextContinuationToken>1+a%2B&amp;b/==</NextContinuationToken>"]
+    for read in (parse, parse_slowly):
+        assert read(render([Row("a")], more=True, head=head)).token == "1+a%2B&b/=="
+
+
+@pytest.mark.parametrize(
+    ("written", "marker"),
+    [
+        ("a%20b%2Bc", "a b+c"),
+        ("a+b", "a b"),
+        ("key%5Bminio_cache%3Av2%2Creturn%3A%5D", "key[minio_cache:v2,return:]"),
+    ],
+)
+def test_version_markers_are_a_pair_of_which_the_key_is_decoded(written: str, marker: str) -> None:
+    head = [
+        f"<NextKeyMarker>{written}</NextKeyMarker>",
+        "<NextVersionIdMarker>a+b%20</NextVersionIdMarker>",
+    ]
+    body = Versions("A B").body(more=True, head=head)
+    for read in (parse, parse_slowly):
+        found = read(body, versions=True)
+        assert json.loads(found.token or "") == [marker, "a+b%20"]
+        assert found.last == b"b"
+
+
+def test_a_marker_that_is_no_text_is_an_error() -> None:
+    body = Versions("A").body(more=True, head=["<NextKeyMarker>a%FF</NextKeyMarker>"])
+    with pytest.raises(BrokenListing):
+        parse(body, versions=True)
