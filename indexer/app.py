@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from indexer.catalog.catalog import Catalog
 from indexer.job import JobParts, Snapshot, run_job
@@ -26,7 +27,7 @@ from indexer.slice import SliceContext
 from indexer.stores.s3 import S3Connection, connect
 from indexer.stores.s3_client import S3Options
 from indexer.stores.wrappers import ResilientConnection
-from indexer.telemetry import Counters, logger
+from indexer.telemetry import Counters, new_logger
 from workers.clock import Clock, SystemClock
 from workers.control import Limits
 from workers.limiter import Limiter
@@ -45,8 +46,9 @@ class SourceOptions:
 class App:
     """An open data folder, and what can be done with it."""
 
-    def __init__(self, catalog: Catalog, threads: Threads, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, threads: Threads, clock: Clock, log: Any) -> None:
         self.catalog = catalog
+        self._log = log
         self._threads = threads
         self._clock = clock
 
@@ -59,7 +61,7 @@ class App:
         """Lists what the request names and commits it. See `job.run_job`."""
         counters = counters or Counters()
         limiter = Limiter(_limits(options.in_flight), clock=self._clock)
-        log = logger(job=str(request.name), source=str(request.uri))
+        log = self._log.bind(job=str(request.name), source=str(request.uri))
 
         def on_retry(attempt: int, error: Exception, delay_s: float) -> None:
             counters.retries += 1
@@ -106,8 +108,12 @@ class App:
 
 
 @asynccontextmanager
-async def open_app(data: Path, clock: Clock | None = None) -> AsyncIterator[App]:
+async def open_app(
+    data: Path, *, log: Any = None, clock: Clock | None = None
+) -> AsyncIterator[App]:
     """The app on a data folder, which is made if it is not there.
+
+    `log` is a structured logger; without one, warnings are written to standard error.
 
     Raises `UnusableDataFolder`.
     """
@@ -116,7 +122,7 @@ async def open_app(data: Path, clock: Clock | None = None) -> AsyncIterator[App]
         Threads(THREADS_MAX) as threads,
         Catalog.open(data, clock) as catalog,
     ):
-        yield App(catalog, threads, clock)
+        yield App(catalog, threads, clock, log or new_logger())
 
 
 def _limits(in_flight: int) -> Limits:

@@ -60,7 +60,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _say("Interrupted; what 'indexer ls' does not show was not recorded.")
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, NobodyReads):
         # Whoever read the output has seen enough, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -113,6 +113,10 @@ def connection(command: Command) -> Command:
     return command
 
 
+class NobodyReads(Exception):
+    """Standard output was closed by its reader; click would make a failure of that."""
+
+
 class Session:
     """What a command is run with: its settings, where it writes, and the app it opens."""
 
@@ -122,11 +126,9 @@ class Session:
         use_memory_frugally()
         from indexer.console import Console
         from indexer.library import settings_of
-        from indexer.telemetry import configure_logging
 
         self.settings: Settings = settings_of(options)
         self.console: Console = Console(options["is_json"], options["is_quiet"])
-        configure_logging(self.settings["log_level"], self.settings["log_format"])
 
     def run(self, function: Callable[[App], Any], *, creates: bool = False) -> Any:
         """What an asynchronous function of the app comes to.
@@ -136,13 +138,15 @@ class Session:
         from indexer.app import open_app
         from indexer.errors import NoSuchVersion
         from indexer.runner import run_command
+        from indexer.telemetry import new_logger
 
         folder = self.settings.data
         if not creates and not folder.exists():
             raise NoSuchVersion(f"There is no data folder at {folder}; snapshot something first.")
 
         async def run() -> Any:
-            async with open_app(folder) as app:
+            log = new_logger(self.settings["log_level"], self.settings["log_format"])
+            async with open_app(folder, log=log) as app:
                 return await function(app)
 
         return run_command(run())
@@ -157,7 +161,11 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
 
         taken = {"is_json", "is_quiet"} | {setting.name for setting in SETTINGS}
         own = {name: value for name, value in options.items() if name not in taken}
-        command(Session(options), **own)
+        try:
+            command(Session(options), **own)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise NobodyReads from None
 
     return run
 

@@ -143,6 +143,8 @@ async def _scan(
             if not request.uri.names_folder:
                 group.create_task(_look_for_object(request, parts, scan))
     if scan.lone is not None:
+        if scan.shards:
+            raise _ambiguous(request, scan)
         await _take_object(scan, scan.lone, parts.clock.now())
     return scan
 
@@ -151,13 +153,18 @@ async def _look_for_object(request: SnapshotRequest, parts: JobParts, scan: _Sca
     scan.lone = await parts.connection.lone_object(request.uri)
     if scan.lone is None:
         return
+    # A large folder is better found out before all of it is listed.
     page = await scan.source.store.list_page(KeyRange())
     if page.rows.num_rows:
-        raise AmbiguousSource(
-            f"{request.uri} is both an object and a folder ({scan.source.folder}). Write "
-            f"{scan.source.folder} for the folder; an object beside a folder of its name cannot "
-            f"be referenced alone."
-        )
+        raise _ambiguous(request, scan)
+
+
+def _ambiguous(request: SnapshotRequest, scan: _Scan) -> AmbiguousSource:
+    return AmbiguousSource(
+        f"{request.uri} is both an object and a folder ({scan.source.folder}). Write "
+        f"{scan.source.folder} for the folder; an object beside a folder of its name cannot "
+        f"be referenced alone."
+    )
 
 
 async def _list_folder(request: SnapshotRequest, scan: _Scan, seeds: list[Key]) -> None:
@@ -171,7 +178,7 @@ async def _list_folder(request: SnapshotRequest, scan: _Scan, seeds: list[Key]) 
                 seeds=seeds,
                 pages_max=request.slice_pages_max,
                 objects_max=request.objects_max,
-                objects_before=sum(tile.listed for tile in scan.tiles),
+                objects_before=0 if request.keeps_first else sum(t.listed for t in scan.tiles),
                 keeps_first=request.keeps_first,
             )
             answer = await executor.submit(msgspec.msgpack.encode(work))
@@ -179,7 +186,7 @@ async def _list_folder(request: SnapshotRequest, scan: _Scan, seeds: list[Key]) 
             for stretch in stretches:
                 await assembler.add(stretch)
             scan.tiles += tiles
-            if request.keeps_first:
+            if request.keeps_first and assembler.stretches[0].rows > request.objects_max:
                 # What lies beyond the first objects is not wanted.
                 break
         first = assembler.stretches[0]

@@ -74,10 +74,14 @@ class KeyRange:
 
 def common_prefix_length(left: bytes | str, right: bytes | str) -> int:
     """How many leading units (bytes, or code points of `str`) two strings share."""
-    shorter = min(len(left), len(right))
-    if left[:shorter] == right[:shorter]:
-        return shorter
-    return next(i for i in range(shorter) if left[i] != right[i])
+    lowest, highest = 0, min(len(left), len(right))
+    while lowest < highest:
+        middle = (lowest + highest + 1) // 2
+        if left[lowest:middle] == right[lowest:middle]:
+            lowest = middle
+        else:
+            highest = middle - 1
+    return lowest
 
 
 def next_character(character: str) -> str | None:

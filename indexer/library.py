@@ -22,6 +22,7 @@ from indexer.protocols import VersionRecord
 from indexer.references import parse_name, parse_reference, parse_source
 from indexer.runner import Portal
 from indexer.stores.s3_client import S3Options
+from indexer.telemetry import new_logger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,7 +108,8 @@ def snapshot(
         on_limit=settings["on_limit"],
         allow_empty=allow_empty,
     )
-    with Portal(open_app(settings.data)) as portal:
+    log = new_logger(settings["log_level"], settings["log_format"])
+    with Portal(open_app(settings.data, log=log)) as portal:
         done = portal.run(lambda app: app.snapshot(request, source_options(settings)))
     return Version(done.result.version, settings.data, done.result.created)
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from indexer.errors import InvalidReference
 from indexer.keyspace import KEY_BYTES_MAX
+from indexer.telemetry import without_credentials
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 VERSION_PATTERN: Final = re.compile(r"v(0|[1-9][0-9]{0,8})")
@@ -67,21 +68,19 @@ class VersionRef:
 
 def parse_source(text: str) -> SourceUri:
     """The source that a URI names. Raises `InvalidReference`."""
-    match = _SCHEME_PATTERN.match(text)
+    match, quoted = _SCHEME_PATTERN.match(text), repr(without_credentials(text))
     if match is None:
         raise InvalidReference(
-            f"{text!r} is no source URI: write a bucket and a prefix as s3://bucket/prefix/."
+            f"{quoted} is no source URI: write a bucket and a prefix as s3://bucket/prefix/."
         )
     scheme = match.group(1).lower()
     if scheme not in SCHEMES:
         raise InvalidReference(
-            f"{text!r} has the scheme {scheme!r}, which is not known: sources are s3:// URIs."
+            f"{quoted} has the scheme {scheme!r}, which is not known: sources are s3:// URIs."
         )
     bucket, _, key = text[match.end() :].partition("/")
     if not _BUCKET_PATTERN.fullmatch(bucket):
-        raise InvalidReference(
-            f"{text!r} names no valid bucket ({bucket!r}): write s3://bucket/prefix/."
-        )
+        raise InvalidReference(f"{quoted} names no valid bucket: write s3://bucket/prefix/.")
     try:
         size_bytes = len(key.encode())
     except UnicodeEncodeError:

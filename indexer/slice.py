@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from indexer.content import ContentStore
+from indexer.errors import said_of
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import PAGES_BUFFERED_BYTES_MAX, PAGES_BUFFERED_MAX, SEALS_IN_FLIGHT_MAX
 from indexer.manifest import ShardRef
@@ -53,7 +54,7 @@ class SliceWork(msgspec.Struct, frozen=True):
 
     `seeds` are keys at which the ranges may well be cut. Not more than `objects_max` objects may be
     listed of the source that `uri` names, of which earlier slices have listed `objects_before`;
-    with `keeps_first`, the first so many are kept, and there is one slice.
+    with `keeps_first`, the first so many of these ranges are wanted, and one more.
     """
 
     uri: str
@@ -114,7 +115,7 @@ async def run_range(context: SliceContext, work: bytes) -> bytes:
         out=channel,
     )
     waiting = Waiting(context.content, context.threads)
-    with single_error():
+    with said_of(task.uri), single_error():
         async with Pool(SEALS_IN_FLIGHT_MAX) as pool:
             assembler = Assembler(
                 sealer=sealer_of(context, waiting),

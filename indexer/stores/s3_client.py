@@ -266,7 +266,10 @@ def _client_error(uri: str, error: exceptions.BotoCoreError) -> IndexerError:
             exceptions.RefreshWithMFAUnsupportedError,
         ),
     ):
-        return MissingCredentials(f"{uri}: no usable AWS credentials: {error}")
+        return MissingCredentials(
+            f"{uri}: the AWS credentials cannot be used ({error}). Complete or renew them, or name "
+            f"another profile with --profile."
+        )
     if isinstance(error, (exceptions.ParamValidationError, exceptions.InvalidRegionError)):
         return InvalidReference(f"{uri}: {' '.join(str(error).split())}")
     if isinstance(error, exceptions.SSLError):

@@ -339,7 +339,7 @@ BAD_SNAPSHOTS: list[tuple[int, list[str], str]] = [
     (2, ["bucket/prefix"], "s3://bucket/prefix/"),
     (2, ["s3:/bucket"], "'s3:/bucket'"),
     (2, ["s3://"], "s3://bucket/prefix/"),
-    (2, ["s3://b!/"], "'b!'"),
+    (2, ["s3://b!/"], "'s3://b!/'"),
     (2, ["s3://BUCKET/" + "k" * 1025], "1,025 bytes"),
     (2, ["gs://bucket/"], "'gs'"),
     (2, ["ftp://host/file"], "'ftp'"),

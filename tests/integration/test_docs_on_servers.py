@@ -1,0 +1,194 @@
+
+BUCKET = "datasets"
+KEYS = [b"images/train/%06d.jpg" % number for number in range(2_000)] + [
+    b"images/val/%06d.jpg" % number for number in range(500)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What became of the README: what its commands wrote, and the data folder that they made."""
+
+    output: str
+    data: Path
+
+
+@pytest.fixture(scope="module")
+def session(minio: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """All commands and programs of the README, one after the other."""
+    asyncio.run(load(minio))
+    folder = tmp_path_factory.mktemp("project")
+    for path in ROOT.iterdir():
+        if path.name not in (".git", ".venv"):
+            (folder / path.name).symlink_to(path)
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, words in (("python", ""), ("indexer", "-m indexer")):
+        script = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n'
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    environment = {**os.environ, **minio.environment(), "PYTHONPATH": str(ROOT)}
+    environment |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "share")}
+    output = ""
+    for block in blocks(documents()[README]):
+        if block.language == "sh":
+            lines = [line for line in block.text.splitlines() if not line.startswith("make ")]
+            output += run(["bash", "-euxc", "\n".join(lines)], folder, environment)
+            exports = [line for line in lines if line.startswith("export PATH=")]
+            assert exports in ([], ['export PATH="$PWD/.venv/bin:$PATH"'])
+        elif block.language == "python":
+            output += run([str(programs / "python"), "-c", block.text], folder, environment)
+    return Session(output, folder / "share" / "indexer")
+
+
+def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+async def load(server: S3Server) -> None:
+    """Puts the objects of the README's bucket."""
+    from aiobotocore.session import get_session
+
+    async with get_session().create_client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name=server.region,
+    ) as client:
+        await client.create_bucket(Bucket=BUCKET)
+        await fill(client, BUCKET, KEYS, unpacks=True)
+
+
+def test_the_readme_shows_what_its_snapshot_prints(session: Session) -> None:
+    (shown,) = blocks(documents()[README], "text")
+    assert measured(shown.text) in measured(session.output)
+
+
+def measured(text: str) -> str:
+    """The text with what is measured taken out."""
+    return re.sub(r"in [\d.]+ s \([\d,]+ a second, \d+ requests\)", "in TIME", text)
+
+
+def test_the_code_of_the_format_reads_what_was_written(session: Session) -> None:
+    names = run_code(documents()[FORMAT])
+    rows = names["read_version"](session.data, "vision", "images", 0)
+    assert [row["path"] for row in rows] == sorted(key.removeprefix(b"images/") for key in KEYS)
+    (shown,) = blocks(section(documents()[FORMAT], "The tiling"), "json")
+    tiles = json.loads(shown.text)["tiles"]
+    names["check_tiling"](tiles, [b"train/%04d.jpg" % number for number in range(1, 1501)])
+    written = [json.loads(path.read_bytes()) for path in session.data.glob("blobs/*/*")]
+    found = [list(document["tiles"][0]) for document in written if "tiles" in document]
+    assert found
+    assert all(fields == list(tiles[0]) for fields in found)
+
+
+def test_damage_is_seen_by_the_code_of_the_format(session: Session, tmp_path: Path) -> None:
+    shutil.copytree(session.data, tmp_path, dirs_exist_ok=True)
+    read_version = run_code(documents()[FORMAT])["read_version"]
+    (shard,) = tmp_path.glob("shards/*/*.parquet")
+    rows = decode_shard(shard.read_bytes(), shard.stem)
+    shard.write_bytes(encode_shard(rows.slice(1)))
+    with pytest.raises(AssertionError):
+        read_version(tmp_path, "vision", "images", 0)
+
+
+def test_a_file_by_the_code_of_the_format_is_taken() -> None:
+    rows = example(documents()).to_pylist()
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="none")
+    digest = run_code(documents()[FORMAT])["rows_digest"](rows)
+    assert decode_shard(sink.getvalue().to_pybytes(), digest).to_pylist() == rows
+
+
+JSON_COMMANDS = {
+    "`indexer snapshot`, `indexer artifact put`": [
+        "snapshot {uri} --name vision/images --alias other",
+        "artifact put {uri} --name vision/images",
+    ],
+    "`indexer show`, `indexer note`, `indexer alias set`, `indexer alias remove`, and `indexer ls` of "
+    "an artifact": [
+        "show vision/images",
+        "note vision/images:v0 seen",
+        "alias set vision/images:v0 reviewed",
+        "alias remove vision/images reviewed",
+        "ls vision/images",
+    ],
+    "`indexer ls` of a version, one object for each entry": ["ls vision/images:v0"],
+    "`indexer ls`": ["ls"],
+    "`indexer ls` of a project": ["ls vision"],
+    "`indexer alias ls`": ["alias ls vision/images"],
+    "`indexer doctor`": ["doctor {uri}"],
+}
+
+
+def test_the_fields_of_json_are_documented(
+    minio: S3Server, bucket: MakeBucket, tmp_path: Path
+) -> None:
+    command = Command(tmp_path, minio)
+    uri = f"s3://{bucket(minio, {'a': b'1'})}/"
+    text = section(documents()[COMMAND], "JSON")
+    titles = re.findall(r"^(`indexer [^|]*?):\n\n(?=\|)", text, re.MULTILINE | re.DOTALL)
+    assert [" ".join(title.split()) for title in titles] == list(JSON_COMMANDS)
+    for rows, lines in zip(tables(text), JSON_COMMANDS.values(), strict=True):
+        for line in lines:
+            ran = command(*shlex.split(line.format(uri=uri)), "--json")
+            assert ran.documents, ran.errors
+            for document in ran.documents:
+                assert (line, [f"`{name}`" for name in document]) == (line, [r[0] for r in rows])
+
+
+def test_requests_are_as_many_as_documented(
+    minio: S3Server, bucket: MakeBucket, tmp_path: Path
+) -> None:
+    command = Command(tmp_path, minio)
+    objects = {f"folder/{number}": b"" for number in range(29)} | {"folder/object": b""}
+    name = bucket(minio, objects)
+    rows = tables(section(documents()[LISTING], "What a server is asked"))[1]
+    assert {row[0] for row in rows} == {"MinIO"}
+    for number, (_, uri, count, requests) in enumerate(rows):
+        uri = uri.strip("`").replace("s3://bucket/", f"s3://{name}/")
+        done = snapshot(command, uri, "--name", f"requests/n{number}")
+        assert (uri, done["objects"], done["requests"]) == (uri, int(count), int(requests))
+
+
+def test_faults_come_to_what_is_documented(tmp_path: Path) -> None:
+    rows = tables(section(documents()[LISTING], "What is checked"))[0]
+    with SyntheticS3() as server:
+        command = Command(tmp_path, server)
+        server.load("plain", KEYS)
+        server.load("versions", KEYS, versioned=True)
+        client_of(server).put_object(Bucket="versions", Key=KEYS[5].decode(), Body=b"newer")
+        well = {name: listed(command, name) for name in ("plain", "versions")}
+        for number, (_, code, said) in enumerate(rows):
+            fault, _, value = code.strip("`").partition("=")
+            setting = int(value) if value.isdigit() else value or True
+            name = "versions" if "versions" in fault else "plain"
+            server.faults(name, **{fault: setting})
+            ran = listed(command, name, f"faults/n{number}")
+            server.faults(name)
+            assert (code, words_for(ran, well[name])) == (code, said.partition(":")[0])
+
+
+def listed(command: Command, name: str, artifact: str = "faults/none") -> Ran:
+    uri = f"s3://{name}/images/"
+    return command("snapshot", uri, "--name", artifact, "--json")
+
+
+def words_for(ran: Ran, well: Ran) -> str:
+    """What came of a snapshot, beside one of a server that was well."""
+    if ran.code:
+        return "an error"
+    is_same = ran.document["digest"] == well.document["digest"]
+    words = "the same version" if is_same else "another version"
+    return f"{words}, with a warning" if ran.document["warnings"] else words
