@@ -27,7 +27,7 @@ check: install ## Lints, checks format, types and layers.
 	$(VENV)/bin/lint-imports
 
 demo: install ## Snapshots a prefix of a real S3 server twice, and clears up.
-	$(PYTHON) deploy/demo.py
+	$(PYTHON) -m deploy.demo
 
 bench: $(INSTALLED_BENCH) ## Compares with other tools and appends to benchmarks/results.jsonl.
 	$(PYTHON) -m benchmarks

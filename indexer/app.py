@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.catalog.catalog import Catalog
+from indexer.errors import NoSuchVersion
 from indexer.job import JobParts, Snapshot, run_job
 from indexer.limits import (
     FIRST_CONTACT_ATTEMPTS_MAX,
@@ -109,14 +110,16 @@ class App:
 
 @asynccontextmanager
 async def open_app(
-    data: Path, *, log: Any = None, clock: Clock | None = None
+    data: Path, *, log: Any = None, clock: Clock | None = None, creates: bool = True
 ) -> AsyncIterator[App]:
-    """The app on a data folder, which is made if it is not there.
+    """The app on a data folder, which is made if it is not there, unless `creates` is false.
 
     `log` is a structured logger; without one, warnings are written to standard error.
 
-    Raises `UnusableDataFolder`.
+    Raises `UnusableDataFolder`, and `NoSuchVersion` where there is nothing and nothing is made.
     """
+    if not creates and not data.exists():  # noqa: ASYNC240 - one look, before anything runs
+        raise NoSuchVersion(f"There is no data folder at {data}; snapshot something first.")
     clock = clock or SystemClock()
     async with (
         Threads(THREADS_MAX) as threads,

@@ -26,11 +26,12 @@ from indexer.errors import IndexerError, InvalidReference, InvalidSetting
 
 if TYPE_CHECKING:
     from indexer.app import App
+    from indexer.catalog.reader import ArtifactRecord, ProjectRecord
     from indexer.config import Settings
     from indexer.console import Console
     from indexer.job import Snapshot
     from indexer.protocols import VersionRecord
-    from indexer.references import VersionRef
+    from indexer.references import ArtifactName, VersionRef
 
 EXIT_UNEXPECTED: Final = 1
 EXIT_USAGE: Final = 2
@@ -136,17 +137,14 @@ class Session:
         Only commands that record something make a data folder that is not there.
         """
         from indexer.app import open_app
-        from indexer.errors import NoSuchVersion
         from indexer.runner import run_command
         from indexer.telemetry import new_logger
 
         folder = self.settings.data
-        if not creates and not folder.exists():
-            raise NoSuchVersion(f"There is no data folder at {folder}; snapshot something first.")
 
         async def run() -> Any:
             log = new_logger(self.settings["log_level"], self.settings["log_format"])
-            async with open_app(folder, log=log) as app:
+            async with open_app(folder, log=log, creates=creates) as app:
                 return await function(app)
 
         return run_command(run())
@@ -283,15 +281,31 @@ def ls(session: Session, target: str | None, prefix: str) -> None:
     if prefix:
         raise InvalidSetting("--prefix selects entries: name a version, as in project/artifact:v3.")
     if target is None:
-        views.show_projects(console, session.run(lambda app: app.catalog.reader.projects()))
+        views.show_projects(console, session.run(_projects))
     elif "/" in target:
-        name = parse_name(target)
-        views.show_versions(console, session.run(lambda app: app.catalog.reader.versions(name)))
+        views.show_versions(console, session.run(partial(_versions, parse_name(target))))
     else:
-        project = parse_project(target)
-        views.show_artifacts(
-            console, session.run(lambda app: app.catalog.reader.artifacts(project))
-        )
+        views.show_artifacts(console, session.run(partial(_artifacts, parse_project(target))))
+
+
+async def _projects(app: App) -> list[ProjectRecord]:
+    from indexer.catalog.reader import collect
+
+    return await collect(app.catalog.reader.projects, lambda project: project.name)
+
+
+async def _artifacts(project: str, app: App) -> list[ArtifactRecord]:
+    from indexer.catalog.reader import collect
+
+    read = partial(app.catalog.reader.artifacts, project)
+    return await collect(read, lambda artifact: artifact.name.artifact)
+
+
+async def _versions(name: ArtifactName, app: App) -> list[VersionRecord]:
+    from indexer.catalog.reader import collect
+
+    read = partial(app.catalog.reader.versions, name)
+    return await collect(read, lambda version: version.number)
 
 
 async def _list_entries(console: Console, ref: VersionRef, prefix: str, app: App) -> None:
@@ -375,7 +389,7 @@ def alias_ls(session: Session, artifact: str) -> None:
     from indexer.references import parse_name
 
     owner = parse_name(artifact)
-    versions = session.run(lambda app: app.catalog.reader.versions(owner))
+    versions = session.run(partial(_versions, owner))
     pairs = sorted((alias, version.ref) for version in versions for alias in version.aliases)
     if session.console.is_json:
         for name, ref in pairs:

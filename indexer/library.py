@@ -53,7 +53,7 @@ class Version:
         that have a value. Raises `CorruptContent`.
         """
         wanted = prefix.encode() if isinstance(prefix, str) else prefix
-        with Portal(open_app(self.data)) as portal:
+        with Portal(open_app(self.data, creates=False)) as portal:
             manifest = portal.run(lambda app: app.catalog.tracker.manifest(self.digest))
             for shard in shards_below(manifest, wanted):
                 table = portal.run(partial(_read_shard, shard.digest))
@@ -121,7 +121,7 @@ def open(ref: str, *, data: str | Path | None = None) -> Version:  # noqa: A001 
     """
     wanted = parse_reference(ref)
     folder = settings_of({"data": None if data is None else str(data)}).data
-    with Portal(open_app(folder)) as portal:
+    with Portal(open_app(folder, creates=False)) as portal:
         record = portal.run(lambda app: app.catalog.reader.version(wanted.name, wanted.selector))
     return Version(record, folder)
 

@@ -13,6 +13,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractAsyncContextManager, suppress
@@ -94,6 +95,8 @@ class Portal(Generic[Resource]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if sys.is_finalizing():
+            return  # An iterator that nobody ended: the thread is gone, and so is the process.
         try:
             self._on_thread(lambda: self._resource.__aexit__(kind, error, traceback))
         finally:

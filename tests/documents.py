@@ -1,4 +1,4 @@
-"""The project's documents for tests: where they are, and the parts of Markdown that tests look at."""
+"""The project's documents for tests: where they are, and what tests look at in Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Documents = Mapping[str, str]
 @cache
 def documents() -> Documents:
     """All documents of the project, by path."""
-    paths = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("[a-z]*/README.md")]
     return {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
 
 
@@ -42,7 +42,8 @@ def blocks(text: str, language: str = "") -> list[Block]:
 
 def section(text: str, heading: str) -> str:
     """What stands below a heading, up to the next of its kind."""
-    found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^\1 |\Z)", text, re.DOTALL | re.MULTILINE)
+    below = rf"^(#+) {re.escape(heading)}\n(.*?)(?=^\1 |\Z)"
+    found = re.search(below, text, re.DOTALL | re.MULTILINE)
     return found[2] if found else ""
 
 

@@ -1,54 +1,54 @@
-"""The documents as tests: what they say is what there is, and what they show runs.
+"""The documents against the code: what they say is what there is.
 
 Invariants
-  * A check reads all documents and yields complaints. Each is tried on documents into which a mistake
-    was planted, so none can pass by looking away.
-  * The README's commands run as they stand, on a real S3 server, in a folder that looks like the
-    project's; of `make` only the targets have to exist.
-  * The code in the description of the format is held against versions that the indexer made.
+  * A check reads all documents and yields complaints. Each is tried on documents into which a
+    mistake was planted, so none can pass by looking away.
+  * What needs a server is in `integration/test_docs_on_servers.py`: the README's commands among it.
 """
 
 from __future__ import annotations
 
 import ast
-import asyncio
 import hashlib
 import inspect
 import json
-import os
 import re
-import shlex
-import shutil
-import subprocess
-import sys
-import textwrap
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deploy.s3_server import S3Server
 from indexer import config, errors, limits
 from indexer.catalog.schema import metadata
 from indexer.cli import EXIT_INTERRUPTED, cli
 from indexer.content import decode_shard, encode_shard
 from indexer.page import IDENTITY, OBSERVED, SCHEMA, make_page, pack_etags, rows_digest
 from indexer.stores.s3_client import ENDPOINT_VARIABLES
-from indexer.testing.buckets import fill
-from indexer.testing.synthetic_s3 import SyntheticS3
 from indexer.wandb_digest import WandbDigester
-from tests.conftest import MakeBucket
+from tests.documents import (
+    COMMAND,
+    CONTRIBUTING,
+    FORMAT,
+    LISTING,
+    README,
+    ROOT,
+    SETTINGS,
+    Block,
+    Documents,
+    blocks,
+    codes,
+    documents,
+    run_code,
+    section,
+    table,
+    tables,
+)
 from tests.golden.test_golden import FILES, document_of, page_of
-from tests.integration.commands import Command, Ran, snapshot
 from tests.test_tidy import MACHINE_PATH, REGISTRY
-from tests.unit.synthetic_s3_client import client_of
 
 OWN = (README, COMMAND, SETTINGS, FORMAT, LISTING, CONTRIBUTING)
 MADE_LATER = {ROOT / "benchmarks" / "results.jsonl"}
@@ -74,8 +74,10 @@ def links_resolve(docs: Documents) -> Complaints:
             found = (ROOT / path).parent / file if file else ROOT / path
             if not found.exists() and found not in MADE_LATER:
                 yield f"{path}: {target} is not there"
-            elif anchor and anchor not in anchors(docs[found.resolve().relative_to(ROOT).as_posix()]):
-                yield f"{path}: {target} has no such heading"
+            elif anchor:
+                there = docs[found.resolve().relative_to(ROOT).as_posix()]
+                if anchor not in anchors(there):
+                    yield f"{path}: {target} has no such heading"
 
 
 def anchors(text: str) -> set[str]:
@@ -200,8 +202,9 @@ def commands_are_documented(docs: Documents) -> Complaints:
 
 def settings_are_documented(docs: Documents) -> Complaints:
     rows = tables(docs[SETTINGS])[0]
-    yield from differences("settings", [row[0] for row in rows], [f"`{s.name}`" for s in settings()])
-    for row, setting in zip(rows, settings(), strict=False):
+    names = [f"`{setting.name}`" for setting in config.SETTINGS]
+    yield from differences("settings", [row[0] for row in rows], names)
+    for row, setting in zip(rows, config.SETTINGS, strict=False):
         option = f"--{setting.name.replace('_', '-')}"
         yield from differences(setting.name, row[1:3], [f"`{setting.variable}`", f"`{option}`"])
         yield from differences(f"default of {setting.name}", row[3].strip("`"), default_of(setting))
@@ -213,10 +216,6 @@ def settings_are_documented(docs: Documents) -> Complaints:
                 yield f"{setting.name} does not say {said}"
     order = re.findall(r"^\d\. `(\w+)`", docs[SETTINGS], re.MULTILINE)
     yield from differences("endpoints", order[: len(ENDPOINT_VARIABLES)], [*ENDPOINT_VARIABLES])
-
-
-def settings() -> Sequence[config.Setting]:
-    return config.SETTINGS
 
 
 def default_of(setting: config.Setting) -> str:
@@ -243,7 +242,8 @@ def exit_codes_are_right(docs: Documents) -> Complaints:
 def limits_are_right(docs: Documents) -> Complaints:
     rows = table(docs[LISTING], "How many requests at once")
     for name, value, _ in rows:
-        yield from differences(name, float(value.replace(",", "")), getattr(limits, name.strip("`")))
+        bound = getattr(limits, name.strip("`"))
+        yield from differences(name, float(value.replace(",", "")), bound)
     if not rows:
         yield "there is no table of limits"
 
@@ -369,7 +369,10 @@ def the_code_makes_what_we_make(docs: Documents) -> Complaints:
 
 
 CHECKS: dict[Check, list[tuple[str, str, str]]] = {
-    links_resolve: [(README, "docs/command.md)", "docs/commands.md)"), (FORMAT, "", "[x](#no-such)")],
+    links_resolve: [
+        (README, "docs/command.md)", "docs/commands.md)"),
+        (FORMAT, "", "[x](#no-such)"),
+    ],
     paths_exist: [
         (CONTRIBUTING, "`indexer/views.py`", "`indexer/view.py`"),
         (LISTING, "::test_requests_stay", "::test_requests_remain"),
@@ -381,7 +384,10 @@ CHECKS: dict[Check, list[tuple[str, str, str]]] = {
         (SETTINGS, "no_sign_request = false", "no_sign_request = 3"),
         (README, "import indexer\n", "import\n"),
     ],
-    code_runs: [(FORMAT, "import hashlib\n", "import hash\n"), (CONTRIBUTING, "import Server, ", "import Servant, ")],
+    code_runs: [
+        (FORMAT, "import hashlib\n", "import hash\n"),
+        (CONTRIBUTING, "import Server, ", "import Servant, "),
+    ],
     options_are_known: [
         (README, "--prefix val/", "--below val/"),
         (LISTING, "`--allow-empty`", "`--empty`"),
@@ -433,7 +439,7 @@ CHECKS: dict[Check, list[tuple[str, str, str]]] = {
         (FORMAT, '"<Q", len(rows)', '">Q", len(rows)'),
     ],
 }
-"""Each check with mistakes that it must see: a document, what stands there, what is put in its place."""
+"""Each check with mistakes that it must see: a document, what stands there, what replaces it."""
 
 
 def name_of(value: object) -> str | None:
@@ -454,4 +460,12 @@ def test_a_mistake_is_seen(check: Check, path: str, old: str, new: str) -> None:
     text = documents()[path]
     assert old in text
     wrong = text.replace(old, new, 1) if old else text + new
-    assert list(check({**documents(), path: wrong})) != []
+    assert next(check({**documents(), path: wrong}), None) is not None
+
+
+def test_a_file_by_the_code_of_the_format_is_taken() -> None:
+    rows = example(documents()).to_pylist()
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="none")
+    digest = run_code(documents()[FORMAT])["rows_digest"](rows)
+    assert decode_shard(sink.getvalue().to_pybytes(), digest).to_pylist() == rows

@@ -9,9 +9,10 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, func, select
 
@@ -31,6 +32,8 @@ from indexer.commit_rules import LATEST
 from indexer.limits import CATALOG_ROWS_MAX
 from indexer.protocols import Consistency, VersionRecord
 from indexer.references import ArtifactName
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,19 @@ class AliasMove:
 
     number: int | None
     moved_at: datetime
+
+
+async def collect(
+    read: Callable[..., Awaitable[list[Row]]], cursor: Callable[[Row], str | int]
+) -> list[Row]:
+    """All rows of one of the reader's lists; `cursor` is what of a row the list goes on after."""
+    rows: list[Row] = []
+    while True:
+        after = cursor(rows[-1]) if rows else None
+        page = await read(after=after, limit=CATALOG_ROWS_MAX)
+        rows += page
+        if len(page) < CATALOG_ROWS_MAX:
+            return rows
 
 
 class Reader:

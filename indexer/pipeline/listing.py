@@ -19,19 +19,22 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right, insort
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from indexer.errors import BrokenListing, LimitExceeded
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import EMPTY_PAGES_MAX, OBJECTS_MAX
-from indexer.page import Page, empty_page, is_ascending, paths_of
+from indexer.page import Page, is_ascending, paths_of
 from indexer.pipeline.plan import Planner, Segment, page_facts
 from indexer.protocols import ListedPage, Store
 from indexer.telemetry import Counters
 from workers.channel import Channel
 from workers.clock import Clock
 from workers.errors import single_error
+
+ENDED_EARLY: Final = "the server ended a listing before its last key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Listing:
         self._clock = clock
         self._out = out
         self._greatest = Key(b"")
+        self._cut_entries_max = 0
         self._ends: list[Key] = []
         self.tiles: list[Tile] = []
         self.remainders: list[KeyRange] = []
@@ -137,9 +141,7 @@ class Listing:
                         self._start(group, segment)
             self.remainders = self._planner.remainders()
             if any(end < self._greatest for end in self._ends):
-                raise BrokenListing(
-                    "the server ended a listing before its last key", do_without="parallel"
-                )
+                raise BrokenListing(ENDED_EARLY, do_without="parallel")
 
     def _start(self, group: asyncio.TaskGroup, segment: Segment) -> None:
         self._counters.segments += 1
@@ -151,7 +153,6 @@ class Listing:
         prefix: Key | None = None
         token: str | None = None
         empty_pages = 0
-        has_ended = False
         # Between pages without a key only the token knows how far the listing has come.
         while not segment.done and (
             empty_pages or (self._pages_left > 0 and self._limit.wants(segment.range))
@@ -160,20 +161,16 @@ class Listing:
             asked = segment.range
             if segment.prefix != prefix:
                 prefix, token = segment.prefix, None
-            page = await self._store.list_page(asked, prefix=prefix or Key(b""), token=token)
-            if has_ended and not self._properties.parallel and _is_behind(page.first, asked.after):
-                page = _nothing_more(page)
-            check_page(page, asked, prefix or Key(b""), has_token=token is not None)
-            self._greatest = max(self._greatest, page.last or Key(b""))
+            page = await self._ask(asked, prefix, token)
+            is_followed = page.more or await self._is_followed(page, asked, prefix)
             # The end may have been moved to the left while the page was on its way.
             keys = segment.range
-            goes_on = self._goes_on(page, keys)
+            goes_on = is_followed and not _is_at_end(page, keys)
             tile.pages += 1
-            has_ended = not page.more
             if goes_on and (page.last is None or page.last == keys.after):
                 token = page.token
                 empty_pages += 1
-                if (page.more and token is None) or empty_pages > EMPTY_PAGES_MAX:
+                if token is None or empty_pages > EMPTY_PAGES_MAX:
                     raise BrokenListing("the server says that there is more and does not list it")
                 continue
             empty_pages = 0
@@ -201,23 +198,38 @@ class Listing:
             tile.finished_at = self._clock.now()
             self.tiles.append(tile)
 
-    def _goes_on(self, page: ListedPage, keys: KeyRange) -> bool:
-        """Whether the segment has more to list after this page."""
-        if page.last is not None and keys.through is not None and page.last >= keys.through:
-            return False
+    async def _ask(self, keys: KeyRange, prefix: Key | None, token: str | None) -> ListedPage:
+        below = prefix or Key(b"")
+        page = await self._store.list_page(keys, prefix=below, token=token)
+        check_page(page, keys, below, has_token=token is not None)
+        self._greatest = max(self._greatest, page.last or Key(b""))
         if page.more:
-            return True
+            self._cut_entries_max = max(self._cut_entries_max, page.entries)
+        return page
+
+    async def _is_followed(self, page: ListedPage, keys: KeyRange, prefix: Key | None) -> bool:
+        """Whether there is more after a page that the server calls the last one of `keys`.
+
+        A server that is not known to tell the truth is asked for what comes after the page, unless
+        that lies beyond the range or the page is too short to have been cut.
+        """
         believed_below = self._properties.end_believed_below
-        if believed_below is None:
+        if believed_below is None or _is_at_end(page, keys):
             return False
         end = page.last or keys.after or Key(b"")
         is_contradicted = end < self._greatest
-        if page.entries and (is_contradicted or page.entries >= believed_below):
-            return True
-        if is_contradicted:
-            raise BrokenListing(
-                "the server ended a listing before its last key", do_without="parallel"
-            )
+        if page.last is None and is_contradicted:
+            raise BrokenListing(ENDED_EARLY, do_without="parallel")
+        if page.last is not None and (is_contradicted or page.entries >= believed_below):
+            try:
+                following = await self._ask(KeyRange(page.last, keys.through), prefix, None)
+            except BrokenListing:
+                if self._properties.parallel or page.entries > self._cut_entries_max:
+                    raise
+                # It cannot begin in the middle; but of longer pages it did say that more follows.
+                return False
+            if following.entries:
+                return True
         self._ends.append(end)
         return False
 
@@ -227,13 +239,13 @@ def _reached(segment: Segment) -> Key | None:
     return segment.range.through if segment.done else segment.range.after
 
 
+def _is_at_end(page: ListedPage, keys: KeyRange) -> bool:
+    """Whether a page has shown all of a range, whatever comes after."""
+    return page.last is not None and keys.through is not None and page.last >= keys.through
+
+
 def _is_behind(first: Key | None, after: Key | None) -> bool:
     return first is not None and after is not None and first <= after
-
-
-def _nothing_more(page: ListedPage) -> ListedPage:
-    """What a server means by a page from its beginning, when asked for what comes after its end."""
-    return replace(page, rows=empty_page(), entries=0, first=None, last=None, more=False)
 
 
 def check_page(page: ListedPage, keys: KeyRange, prefix: Key, *, has_token: bool) -> None:

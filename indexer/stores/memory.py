@@ -74,9 +74,8 @@ class MemoryStore:
     async def list_page(
         self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
     ) -> ListedPage:
-        """See `protocols.Store`. The token is the last key of the page before."""
-        after = keys.after if token is None else Key(bytes.fromhex(token))
-        return self.page_after(after, prefix)
+        """See `protocols.Store`."""
+        return self.page_after(keys.after if token is None else read_token(token, prefix), prefix)
 
     def page_after(
         self, after: Key | None, prefix: Key = Key(b""), entries_max: int | None = None
@@ -95,8 +94,20 @@ class MemoryStore:
             first=Key(listed[0]) if listed else None,
             last=Key(listed[-1]) if listed else None,
             more=more,
-            token=listed[-1].hex() if more else None,
+            token=make_token(Key(listed[-1]), prefix) if more else None,
         )
+
+
+def make_token(last: Key, prefix: Key) -> str:
+    """The token of a page below a prefix that ended with this key."""
+    return f"{prefix.hex()}/{last.hex()}"
+
+
+def read_token(token: str, prefix: Key) -> Key:
+    """The last key of the page that gave the token, which must have been below that prefix."""
+    given_for, _, last = token.partition("/")
+    assert given_for == prefix.hex(), "a token is for the prefix that it was given for"
+    return Key(bytes.fromhex(last))
 
 
 @dataclass(frozen=True, slots=True)

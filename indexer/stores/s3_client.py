@@ -272,6 +272,18 @@ def _client_error(uri: str, error: exceptions.BotoCoreError) -> IndexerError:
         )
     if isinstance(error, (exceptions.ParamValidationError, exceptions.InvalidRegionError)):
         return InvalidReference(f"{uri}: {' '.join(str(error).split())}")
+    if isinstance(
+        error,
+        (
+            exceptions.ConfigParseError,
+            exceptions.EndpointProviderError,
+            exceptions.InvalidConfigError,
+            exceptions.InvalidEndpointConfigurationError,
+            exceptions.InvalidProxiesConfigError,
+        ),
+    ):
+        said = " ".join(str(error).split())
+        return InvalidSetting(f"{uri}: {said}. Check the endpoint and the AWS configuration.")
     if isinstance(error, exceptions.SSLError):
         return InvalidSetting(f"{uri}: TLS failed: {error}. Check the endpoint and AWS_CA_BUNDLE.")
     if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):

@@ -81,7 +81,7 @@ class ResilientConnection:
     """A connection whose requests are tried again, and whose stores are wrapped.
 
     The first contact is tried `first_contact` often only: an endpoint that was never there is most
-    likely a slip of the hand, and its user waits.
+    likely a slip of the hand, and its user waits. One that asks for fewer requests is there.
     """
 
     def __init__(
@@ -101,9 +101,13 @@ class ResilientConnection:
 
     async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource:
         """See `protocols.Connection`."""
-        source = await self._first_contact.call(
-            lambda: self._connection.open(uri, without=without),
-            is_retryable=is_retryable,
+        source = await self._retry.call(
+            lambda: self._first_contact.call(
+                lambda: self._connection.open(uri, without=without),
+                is_retryable=lambda error: is_retryable(error) and not is_throttle(error),
+                on_retry=self._on_retry,
+            ),
+            is_retryable=is_throttle,
             retry_after_s=retry_after_s,
             on_retry=self._on_retry,
         )
@@ -123,6 +127,11 @@ class ResilientConnection:
 def is_retryable(error: Exception) -> bool:
     """Whether the same request may do better later."""
     return isinstance(error, IndexerError) and error.is_retryable
+
+
+def is_throttle(error: Exception) -> bool:
+    """Whether the server asks for fewer requests."""
+    return isinstance(error, StoreUnavailable) and error.is_throttle
 
 
 def retry_after_s(error: Exception) -> float | None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from indexer.keyspace import Key, KeyRange
 from indexer.page import empty_page
 from indexer.protocols import ListedPage, Store, StoreProperties
-from indexer.stores.memory import MemoryStore
+from indexer.stores.memory import MemoryStore, make_token, read_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Question:
     after: Key | None
     by_token: bool
     prefix: Key
+
+    @property
+    def token(self) -> str | None:
+        """A token that asks the same again."""
+        return None if self.after is None else make_token(self.after, self.prefix)
 
 
 Fault: TypeAlias = Callable[[MemoryStore, Question], ListedPage]
@@ -51,7 +56,7 @@ class FaultyStore:
         self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
     ) -> ListedPage:
         """See `protocols.Store`."""
-        after = keys.after if token is None else Key(bytes.fromhex(token))
+        after = keys.after if token is None else read_token(token, prefix)
         return self._fault(self._store, Question(after, token is not None, prefix))
 
 
@@ -96,7 +101,7 @@ def empty_pages(every: int) -> Fault:
     def fault(store: MemoryStore, asked: Question) -> ListedPage:
         if next(numbers) % every or asked.after is None:
             return store.page_after(asked.after, asked.prefix)
-        return ListedPage(empty_page(), 0, None, None, more=True, token=asked.after.hex())
+        return ListedPage(empty_page(), 0, None, None, more=True, token=asked.token)
 
     return fault
 
@@ -124,7 +129,7 @@ def endless_nothing(store: MemoryStore, asked: Question) -> ListedPage:
     """After the first page, empty pages for ever."""
     if asked.after is None:
         return store.page_after(asked.after, asked.prefix)
-    return ListedPage(empty_page(), 0, None, None, more=True, token=asked.after.hex())
+    return ListedPage(empty_page(), 0, None, None, more=True, token=asked.token)
 
 
 def more_without_token(store: MemoryStore, asked: Question) -> ListedPage:

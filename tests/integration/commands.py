@@ -36,8 +36,11 @@ class Server(Protocol):
     @property
     def endpoint_url(self) -> str: ...
 
-    access_key: str
-    secret_key: str
+    @property
+    def access_key(self) -> str: ...
+
+    @property
+    def secret_key(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Command:
         )
 
     def _with(self, environment: Mapping[str, str | None]) -> dict[str, str]:
-        merged = self.environment | environment
+        merged = {**self.environment, **environment}
         return {name: value for name, value in merged.items() if value is not None}
 
     def recorded(self) -> dict[str, Any]:

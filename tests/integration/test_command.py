@@ -94,7 +94,11 @@ def test_what_did_not_change_makes_no_version(
     assert first["wandb_digest"] == wandb
 
     second = snapshot(indexer, f"s3://{name}/", "--name", "entity/p/a", "--alias", "better")
-    assert (second["ref"], second["created"], second["digest"]) == ("p/a:v0", False, first["digest"])
+    assert (second["ref"], second["created"], second["digest"]) == (
+        "p/a:v0",
+        False,
+        first["digest"],
+    )
     assert (second["shards_new"], second["shards_reused"]) == (0, 1)
 
     s3_client(minio).put_object(Bucket=name, Key="c", Body=b"3")
@@ -124,7 +128,10 @@ def test_a_versioned_bucket_gives_version_ids(
     first = snapshot(indexer, f"s3://{name}", "--name", "p/a")
     assert (first["objects"], first["listed"]) == (2, 2)
     entries = indexer("ls", "p/a:latest", "--json").documents
-    assert [(entry["path"], entry["version_id"]) for entry in entries] == [("a", ids[0]), ("b", ids[1])]
+    assert [(entry["path"], entry["version_id"]) for entry in entries] == [
+        ("a", ids[0]),
+        ("b", ids[1]),
+    ]
     s3_client(minio).put_object(Bucket=name, Key="a", Body=b"2")
     assert snapshot(indexer, f"s3://{name}", "--name", "p/a")["version"] == "v1"
 
@@ -137,10 +144,11 @@ def test_a_limit_is_a_contract(indexer: Command, source: str) -> None:
     assert "--max-objects" in sentence
     assert indexer("ls", "--json").output == ""
     assert snapshot(indexer, uri, "--name", "p/a", "--max-objects", "5")["objects"] == 5
-    ran = indexer(
-        "snapshot", uri, "--name", "p/a", "--max-objects", "2", "--on-limit", "partial"
+    ran = indexer("snapshot", uri, "--name", "p/a", "--max-objects", "2", "--on-limit", "partial")
+    assert (
+        ran.output.splitlines()[-1]
+        == "  partial  there are more objects; this version is not 'latest'"
     )
-    assert ran.output.splitlines()[-1] == "  partial  there are more objects; this version is not 'latest'"
     (partial, whole) = indexer("ls", "p/a", "--json").documents
     assert (partial["consistency"], partial["aliases"], partial["objects"]) == ("partial", [], 2)
     assert whole["aliases"] == ["latest"]
@@ -217,7 +225,9 @@ def test_nothing_is_recorded_only_when_asked_for(indexer: Command, source: str) 
     assert indexer.recorded() == {"files": {}, "rows": []}
     done = snapshot(indexer, f"s3://{source}/nothing/", "--name", "p/a", "--allow-empty")
     assert (done["objects"], done["bytes"], done["shards_new"], done["created"]) == (0, 0, 0, True)
-    assert not snapshot(indexer, f"s3://{source}/nothing/", "--name", "p/a", "--allow-empty")["created"]
+    assert not snapshot(indexer, f"s3://{source}/nothing/", "--name", "p/a", "--allow-empty")[
+        "created"
+    ]
     assert indexer("ls", "p/a:v0").output == ""
 
 
@@ -294,23 +304,34 @@ def test_notes_and_aliases_are_all_that_changes(indexer: Command, source: str) -
     assert (noted["version"], noted["notes"]) == ("v0", "two\nlines \U0001f600")
     assert r"two\nlines" in indexer("show", "p/a:v0").output
     assert indexer("alias", "set", "p/a:v0", "best", "--json").document["aliases"] == ["best"]
-    assert indexer("alias", "set", "p/a", "best", "--json").document["aliases"] == ["best", "latest"]
+    assert indexer("alias", "set", "p/a", "best", "--json").document["aliases"] == [
+        "best",
+        "latest",
+    ]
     assert indexer("alias", "ls", "p/a", "--json").documents == [
         {"alias": "best", "ref": "p/a:v1"},
         {"alias": "latest", "ref": "p/a:v1"},
     ]
-    assert indexer("alias", "ls", "p/a").output == "ALIAS   VERSION\nbest    p/a:v1\nlatest  p/a:v1\n"
+    assert (
+        indexer("alias", "ls", "p/a").output == "ALIAS   VERSION\nbest    p/a:v1\nlatest  p/a:v1\n"
+    )
     assert indexer("show", "p/a:best", "--json").document["version"] == "v1"
     assert indexer("alias", "remove", "p/a", "best", "--json").document["aliases"] == ["latest"]
     failed(indexer("show", "p/a:best"), 3)
     assert indexer.recorded()["files"] == before
 
 
-def test_doctor_says_how_a_source_is_reached(indexer: Command, minio: S3Server, source: str) -> None:
+def test_doctor_says_how_a_source_is_reached(
+    indexer: Command, minio: S3Server, source: str
+) -> None:
     report = indexer("doctor", f"s3://{source}/data", "--json").document
     assert report["source"] == f"s3://{source}/data/"
     assert (report["endpoint"], report["endpoint_from"]) == (minio.endpoint_url, "AWS_ENDPOINT_URL")
-    assert (report["server"], report["versioning"], report["credentials"]) == ("MinIO", "off", "env")
+    assert (report["server"], report["versioning"], report["credentials"]) == (
+        "MinIO",
+        "off",
+        "env",
+    )
     assert report["objects_on_first_page"] == 5
     given = ("--endpoint-url", minio.endpoint_url)
     told = indexer("doctor", f"s3://{source}/data", *given, AWS_ENDPOINT_URL="http://127.0.0.1:1")

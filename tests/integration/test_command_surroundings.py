@@ -183,8 +183,9 @@ def test_quiet_is_quiet_and_elsewhere_is_no_bar(indexer: Command) -> None:
 
 
 @pytest.mark.usefixtures("slow")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("on_limit", ["error", "partial"])
+@pytest.mark.parametrize(
+    ("number", "on_limit"), [(signal.SIGINT, "error"), (signal.SIGTERM, "partial")]
+)
 def test_an_interrupted_snapshot_records_nothing(
     number: signal.Signals, on_limit: str, indexer: Command, server: SyntheticS3
 ) -> None:

@@ -17,7 +17,7 @@ from indexer.limits import EMPTY_PAGES_MAX
 from indexer.page import Page, empty_page
 from indexer.pipeline.listing import Limit, ListedRows, check_page
 from indexer.protocols import ListedPage, StoreProperties
-from indexer.stores.memory import MemoryObject, MemoryStore, page_of
+from indexer.stores.memory import MemoryObject, MemoryStore, page_of, read_token
 from indexer.testing import faulty_store as faults
 from indexer.testing.faulty_store import DelayedStore, Fault, FaultyStore
 from tests.unit.listing_runs import (
@@ -98,6 +98,33 @@ async def test_a_small_prefix_takes_one_request() -> None:
 
     listed = await list_all(DelayedStore(memory(KEYS[:5]), count), slots=64)
     assert (listed.keys, asked) == (KEYS[:5], 1)
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+async def test_a_large_directory_is_listed_with_the_cursor_of_the_server(slots: int) -> None:
+    asked: list[tuple[Key | None, Key, bool]] = []
+
+    class Noting(MemoryStore):
+        async def list_page(
+            self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
+        ) -> ListedPage:
+            asked.append((keys.after, prefix, token is not None))
+            return await super().list_page(keys, prefix=prefix, token=token)
+
+    flat = [b"a/%03d" % n for n in range(60)] + [b"big/%05d" % n for n in range(300)]
+    keys = [*flat, *(b"c/%d/%d" % (n, m) for n in range(5) for m in range(5))]
+    listed = await list_all(
+        Noting(objects_of(keys), properties=BY_DIRECTORY, page_entries=5), slots=slots
+    )
+    assert listed.keys == keys
+    listed.check_tiling()
+    inside = [
+        (prefix, token)
+        for after, prefix, token in asked
+        if after and after > b"big/00020" and after < b"big/00290"
+    ]
+    assert len(inside) > 50
+    assert set(inside) == {(b"big/", True)}
 
 
 @pytest.mark.parametrize("properties", [KNOWN, TESTED, SERIAL])
@@ -292,7 +319,7 @@ async def test_long_pages_are_not_believed_to_be_the_last() -> None:
     assert listed.keys == KEYS
 
 
-@pytest.mark.parametrize("place", [30, 100, 200])
+@pytest.mark.parametrize("place", [2, 30, 100, 200])
 def test_an_end_before_a_key_that_was_listed_is_an_error_or_seen_through(place: int) -> None:
     async def program(clock: VirtualClock, chance: Random) -> list[bytes]:
         broken = FaultyStore(memory(KEYS, UNKNOWN), faults.early_end(Key(KEYS[place])))
@@ -339,8 +366,7 @@ async def test_a_key_repeated_by_token_is_kept_once() -> None:
         ) -> ListedPage:
             if token is None:
                 return await super().list_page(keys, prefix=prefix)
-            before = bytes.fromhex(token)
-            place = KEYS.index(before)
+            place = KEYS.index(read_token(token, prefix))
             return self.page_after(Key(KEYS[place - 1]), prefix)
 
     store = Repeating(objects_of(KEYS), properties=replace(SERIAL, versions=True), page_entries=5)
