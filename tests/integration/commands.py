@@ -70,6 +70,7 @@ class Command:
     def __init__(self, folder: Path, server: Server | None = None) -> None:
         self.folder = folder
         self.data = folder / "data"
+        self._started: list[subprocess.Popen[str]] = []
         self.environment = {
             "AWS_EC2_METADATA_DISABLED": "true",
             "HOME": str(folder),
@@ -117,15 +118,23 @@ class Command:
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Starts the command in a process of its own, which the caller waits for."""
+        """Starts the command in a process of its own, which ends with `stop` at the latest."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*PYTHON, "-m", "indexer", *arguments],
             cwd=self.folder,
             env=self.environment,
             text=True,
             **pipes,
         )
+        self._started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """Kills what was started and goes on."""
+        for process in self._started:
+            with process:
+                process.kill()
 
     def _with(self, environment: Mapping[str, str | None]) -> dict[str, str]:
         merged = {**self.environment, **environment}

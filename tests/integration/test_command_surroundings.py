@@ -34,8 +34,10 @@ def server() -> Iterator[SyntheticS3]:
 
 
 @pytest.fixture
-def indexer(tmp_path: Path, server: SyntheticS3) -> Command:
-    return Command(tmp_path, server)
+def indexer(tmp_path: Path, server: SyntheticS3) -> Iterator[Command]:
+    command = Command(tmp_path, server)
+    yield command
+    command.stop()
 
 
 @pytest.fixture
@@ -171,11 +173,10 @@ def test_progress_is_a_bar_on_a_terminal(indexer: Command) -> None:
     assert seen.endswith(b"\x1b[2K")
 
 
-@pytest.mark.usefixtures("slow")
 def test_quiet_is_quiet_and_elsewhere_is_no_bar(indexer: Command) -> None:
     given = ("s3://few/", "--name", "p/a")
-    assert indexer.process("snapshot", *given).errors == ""
-    ran = indexer.process("snapshot", *given, "--quiet")
+    assert indexer("snapshot", *given).errors == ""
+    ran = indexer("snapshot", *given, "--quiet")
     assert (ran.output, ran.errors) == ("p/a:v0\n", "")
 
 

@@ -35,8 +35,10 @@ def server() -> Iterator[SyntheticS3]:
 
 
 @pytest.fixture
-def indexer(tmp_path: Path, server: SyntheticS3) -> Command:
-    return Command(tmp_path, server)
+def indexer(tmp_path: Path, server: SyntheticS3) -> Iterator[Command]:
+    command = Command(tmp_path, server)
+    yield command
+    command.stop()
 
 
 def begin(indexer: Command, uri: str, name: str, *options: str) -> subprocess.Popen[str]:
@@ -79,15 +81,15 @@ async def scans_of(data: Path, name: str) -> list[ScanSummary]:
 
 
 def test_the_same_source_at_once_makes_one_version(indexer: Command) -> None:
-    processes = [begin(indexer, "s3://one/", "p/a", "--alias", f"a{n}") for n in range(4)]
+    processes = [begin(indexer, "s3://one/", "p/a", "--alias", f"a{n}") for n in range(3)]
     done = [finish(process) for process in processes]
-    assert sorted(d["created"] for d in done) == [False, False, False, True]
+    assert sorted(d["created"] for d in done) == [False, False, True]
     assert {(d["ref"], d["objects"]) for d in done} == {("p/a:v0", OBJECTS)}
     assert len({d["digest"] for d in done}) == 1
     version = indexer("show", "p/a", "--json").document
-    assert version["aliases"] == ["a0", "a1", "a2", "a3", "latest"]
+    assert version["aliases"] == ["a0", "a1", "a2", "latest"]
     scans = asyncio.run(scans_of(indexer.data, "p/a"))
-    assert [scan.created for scan in scans] == [True, False, False, False]
+    assert [scan.created for scan in scans] == [True, False, False]
     check_folder(indexer.data)
     left = [path for path in (indexer.data / "blobs").rglob("*") if path.is_file()]
     # The root, and a tiling for each scan: what waited for its neighbours is gone.
@@ -95,10 +97,10 @@ def test_the_same_source_at_once_makes_one_version(indexer: Command) -> None:
 
 
 def test_different_sources_at_once_make_a_version_each(indexer: Command) -> None:
-    named = [("one", "p/same"), ("two", "p/same"), ("one", "p/own"), ("two", "q/own")]
+    named = [("one", "p/same"), ("two", "p/same"), ("one", "q/own")]
     done = [finish(p) for p in [begin(indexer, f"s3://{b}/", name) for b, name in named]]
-    assert [d["created"] for d in done] == [True] * 4
-    assert sorted(d["ref"] for d in done) == ["p/own:v0", "p/same:v0", "p/same:v1", "q/own:v0"]
+    assert [d["created"] for d in done] == [True] * 3
+    assert sorted(d["ref"] for d in done) == ["p/same:v0", "p/same:v1", "q/own:v0"]
     newest = indexer("show", "p/same:latest", "--json").document
     assert newest["version"] == "v1"
     assert {d["digest"] for d in done[:2]} == {
@@ -111,8 +113,7 @@ def test_some_are_killed_and_the_others_lose_nothing(indexer: Command) -> None:
     random = Random(7)
     first = finish(begin(indexer, "s3://one/", "p/a"))
     lasting: list[dict[str, Any]] = []
-    for number in range(3):
-        bucket = ("two", "one", "two")[number]
+    for number, bucket in enumerate(["two", "one"]):
         doomed = [begin(indexer, f"s3://{b}/", "p/a") for b in ("one", "two")]
         process = begin(indexer, f"s3://{bucket}/", f"p/{number}")
         # From before the first page to after the commit.
@@ -123,7 +124,7 @@ def test_some_are_killed_and_the_others_lose_nothing(indexer: Command) -> None:
         for other in doomed:
             other.communicate(timeout=TIMEOUT_S)
             assert other.returncode in (0, -signal.SIGKILL)
-    assert [d["created"] for d in lasting] == [True] * 3
+    assert [d["created"] for d in lasting] == [True] * 2
     check_folder(indexer.data)
     versions = indexer("ls", "p/a", "--json").documents
     assert first["digest"] in {version["digest"] for version in versions}
@@ -134,7 +135,7 @@ def test_some_are_killed_and_the_others_lose_nothing(indexer: Command) -> None:
 
 def test_the_first_ones_of_a_folder_may_be_killed(indexer: Command) -> None:
     random = Random(8)
-    for _ in range(3):
+    for _ in range(2):
         doomed = [begin(indexer, "s3://one/", "p/a") for _ in range(2)]
         time.sleep(random.uniform(0.6, 1.6))
         for process in doomed:

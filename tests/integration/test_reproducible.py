@@ -139,8 +139,11 @@ def take(data: Path, in_flight: int, *, objects_max: int = 10_000, **options: An
 
 
 @pytest.mark.usefixtures("on_any_server")
-@pytest.mark.parametrize("in_flight", [1, 64])
-@pytest.mark.parametrize("options", [{}, {"slice_pages_max": 3}], ids=["whole", "in slices"])
+@pytest.mark.parametrize(
+    ("in_flight", "options"),
+    [(1, {}), (64, {}), (64, {"slice_pages_max": 3})],
+    ids=["one by one", "in parallel", "in slices"],
+)
 def test_the_digest_is_of_the_content_alone(
     in_flight: int, options: dict[str, int], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
@@ -30,6 +31,9 @@ Entry = Mapping[str, Any]
 OPTIONAL = [field.name for field in (*IDENTITY, *OBSERVED) if field.nullable]
 WIDTHS = {"size": "<q", "etag_md5": "16s", "etag_parts": "<I", "mtime_ns": "<q"}
 """The identity columns of fixed width, as `struct` packs a value; others are lengths and bytes."""
+
+few = settings(max_examples=min(settings().max_examples, 100))
+"""For properties of which one example takes long."""
 
 # --- entries of any kind -------------------------------------------------------------------------
 
@@ -56,7 +60,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 @st.composite
-def entries(draw: st.DrawFn, min_size: int = 1, max_size: int = 20) -> list[Entry]:
+def entries(draw: st.DrawFn, min_size: int = 1, max_size: int = 10) -> list[Entry]:
     """Entries in key order; whole columns and single values may be missing."""
     paths = sorted(draw(st.sets(keys, min_size=min_size, max_size=max_size)))
     present = draw(st.sets(st.sampled_from(OPTIONAL)))

@@ -23,6 +23,7 @@ from tests.unit.rows_model import (
     Entry,
     MemoryBlobs,
     entries,
+    few,
     page_of,
     plain,
     slow_digest,
@@ -40,6 +41,7 @@ def shard(rows: list[Entry]) -> bytes:
 # --- shards --------------------------------------------------------------------------------------
 
 
+@few
 @given(entries())
 def test_a_shard_comes_back_as_it_was(rows: list[Entry]) -> None:
     table = table_of(rows)

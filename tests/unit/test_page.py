@@ -50,7 +50,7 @@ def test_the_digest_does_not_depend_on_chunks(rows: list[Entry], data: st.DataOb
     assert joined.column("path").num_chunks <= 1
 
 
-@given(entries(), st.integers(0, 20), st.integers(0, 20))
+@given(entries(), st.integers(0, 12), st.integers(0, 12))
 def test_the_digest_does_not_depend_on_where_rows_lie(
     rows: list[Entry], before: int, after: int
 ) -> None:

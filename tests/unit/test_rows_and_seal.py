@@ -21,7 +21,7 @@ from indexer.pipeline.rows import Rows, Spilled, Waiting
 from indexer.pipeline.seal import Sealer
 from indexer.telemetry import Counters
 from indexer.trackers.memory import MemoryTracker
-from tests.unit.rows_model import Cuts, Entry, MemoryBlobs, page_of, plain, slow_shards
+from tests.unit.rows_model import Cuts, Entry, MemoryBlobs, few, page_of, plain, slow_shards
 from workers.clock import SystemClock
 from workers.threads import Threads
 
@@ -241,6 +241,7 @@ def uncut(cuts: Cuts, count: int, first: int = 0) -> list[Entry]:
 CUTS = Cuts()
 
 
+@few
 @given(pieces_of, st.integers(1, 60), st.integers(0, 10**6))
 def test_a_run_becomes_the_shards_of_its_rows(
     pieces: list[tuple[int, bool]], count: int, first: int

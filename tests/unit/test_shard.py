@@ -27,7 +27,7 @@ from indexer.pipeline.seal import Sealer
 from indexer.pipeline.shard import Assembler, Run, Stretch, join, stretch_of
 from indexer.telemetry import Counters
 from indexer.trackers.memory import MemoryTracker
-from tests.unit.rows_model import Cuts, Entry, MemoryBlobs, page_of, plain, slow_shards
+from tests.unit.rows_model import Cuts, Entry, MemoryBlobs, few, page_of, plain, slow_shards
 from workers.clock import SystemClock
 from workers.pool import Pool
 from workers.threads import Threads
@@ -160,6 +160,7 @@ async def check_sealed(bench: Bench, shards: Sequence[ShardRef], rows: Sequence[
 # --- the same shards, always ---------------------------------------------------------------------
 
 
+@few
 @given(pieces(), memory)
 def test_shards_depend_on_the_entries_alone(given_: Pieces, most: int) -> None:
     async def program(bench: Bench) -> None:
@@ -177,6 +178,7 @@ def test_shards_depend_on_the_entries_alone(given_: Pieces, most: int) -> None:
     on_bench(program)
 
 
+@few
 @given(pieces(), memory, st.data())
 def test_the_first_entries_have_the_shards_of_a_source_of_just_these(
     given_: Pieces, most: int, data: st.DataObject
@@ -199,6 +201,7 @@ def test_the_first_entries_have_the_shards_of_a_source_of_just_these(
     on_bench(program)
 
 
+@few
 @given(pieces(), memory, st.data())
 def test_the_first_entries_are_found_beside_stretches_that_do_not_meet(
     given_: Pieces, most: int, data: st.DataObject
