@@ -147,7 +147,10 @@ class S3Connection:
         except (NotFound, AccessDenied):
             # Without the right to read objects a HEAD is denied, whether there is one or not.
             return None
+        # Only a listing of versions can say that an object's version is the one called `null`.
         version_id = head.get("VersionId")
+        if version_id == "null":
+            version_id = None
         return make_page(
             {
                 "path": pa.array([uri.key.rpartition("/")[2].encode()], pa.binary()),
