@@ -176,6 +176,7 @@ def cli() -> None:
 
 def snapshot_options(command: Command) -> Command:
     """The options of a snapshot, whichever command makes it."""
+    command = connection(common(command))
     for option in reversed(
         (
             click.option("--name", required=True, metavar="PROJECT/ARTIFACT", help="Its name."),
@@ -190,7 +191,7 @@ def snapshot_options(command: Command) -> Command:
         )
     ):  # fmt: skip
         command = option(command)
-    return connection(common(command))
+    return command
 
 
 @cli.command("snapshot")
@@ -264,7 +265,7 @@ def _snapshot(
         show_snapshot(console, done)
 
 
-@cli.command()
+@cli.command(short_help="List projects, artifacts, versions or entries.")
 @click.argument("target", metavar="[PROJECT[/ARTIFACT[:VERSION]]]", required=False)
 @click.option("--prefix", metavar="P", default="", help="Only entries whose paths start with P.")
 @common
@@ -398,7 +399,7 @@ def alias_ls(session: Session, artifact: str) -> None:
         session.console.table(("ALIAS", "VERSION"), pairs)
 
 
-@cli.command()
+@cli.command(short_help="Check how a source is reached.")
 @click.argument("uri")
 @connection
 @common
@@ -420,7 +421,7 @@ def doctor(session: Session, uri: str) -> None:
         session.console.line(f"{name.replace('_', ' '):<22} {shown(value)}")
 
 
-@cli.command()
+@cli.command(short_help="Print a shell's completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print what makes SHELL complete this command: eval "$(indexer completion bash)"."""

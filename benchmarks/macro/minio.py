@@ -2,6 +2,7 @@
 
 Invariants
   * Each bucket is loaded once and not written to while it is measured.
+  * A bucket is listed once before anything is counted, as the first listing reads it from the disk.
   * The tools take turns, so that what changes on the machine meanwhile touches all of them.
   * Every tool has to find every object; W&B, which asks for each one singly, gets the first ones
     only, as its line says.
@@ -46,6 +47,9 @@ def measure(sitting: Sitting, sizes: Sizes) -> None:
             # What other tools list by default takes no account of versions.
             tools = [OURS] if versioned else installed
             workload = {"server": f"minio {server.version}", "shape": shape, "versioned": versioned}
+            Series(OURS.command(bucket, sizes.minio_objects), endpoint, OURS.count).run(
+                sizes.minio_objects
+            )
             runs = [_Runs(sitting, sizes, tool, bucket, endpoint) for tool in tools]
             for turn in range(sizes.repeats):
                 for one in runs:

@@ -6,7 +6,8 @@ the lowest levels, ever more at the higher ones. A cut is the cursor's first cha
 such sibling.
 
 Invariants
-  * A cut is valid UTF-8 without NUL, and not longer than a key may be. Cuts ascend.
+  * A cut is valid UTF-8 without NUL, and not longer than a key may be; none of its components is
+    `.` or `..`. Cuts ascend.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ class Outlook:
     def _point(self, index: int, character: str) -> Key | None:
         text = self.cursor[:index] + character
         point = Key(text.encode())
-        return None if len(point) > self.key_bytes_max or "\0" in text else point
+        # Servers that keep objects as files refuse a path with such components.
+        has_dots = not {".", ".."}.isdisjoint(text.split("/"))
+        return None if len(point) > self.key_bytes_max or "\0" in text or has_dots else point
 
 
 def _chance_empty(level: Level, count: float) -> float:

@@ -36,6 +36,7 @@ from indexer.stores.s3_client import (
     translated,
 )
 from indexer.stores.s3_lister import S3Lister
+from indexer.stores.s3_minio import page_after
 from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
 from indexer.stores.s3_wire import unquoted
 from indexer.telemetry import Counters
@@ -188,10 +189,13 @@ class S3Store:
         self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
     ) -> ListedPage:
         """See `protocols.Store`."""
+        if self._properties.resume == "directory" and token is None:
+            return await page_after(self._page, keys, prefix)
+        return await self._page(keys.after, prefix, token)
+
+    async def _page(self, after: Key | None, below: Key, token: str | None = None) -> ListedPage:
         versions = self._properties.versions
-        listing = await self._lister.list(
-            versions=versions, after=keys.after, below=prefix, token=token
-        )
+        listing = await self._lister.list(versions=versions, after=after, below=below, token=token)
         if not listing.first_is_latest and token is None:
             raise BrokenListing(
                 f"{self._lister.uri}: the server does not list a key's newest version first",

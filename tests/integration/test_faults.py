@@ -389,31 +389,24 @@ async def test_the_newest_versions_are_kept(
 # --- the limit -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("in_flight", "slice_pages_max"), [(1, 1000), (64, 1000), (64, 4)], ids=str
-)
+@pytest.mark.parametrize(("in_flight", "slice_pages_max"), [(1, 1000), (64, 4)], ids=str)
 async def test_the_limit_is_exact(
     in_flight: int, slice_pages_max: int, server: SyntheticS3, desk: Callable[[], Any]
 ) -> None:
     server.faults("plain", page_keys_max=80)
     scan = {"in_flight": in_flight, "slice_pages_max": slice_pages_max}
     async with desk() as opened:
-        for _ in range(2):
-            with pytest.raises(
-                LimitExceeded, match=rf"more than {len(KEYS) - 1:,} objects"
-            ) as caught:
-                await opened.snapshot(objects_max=len(KEYS) - 1, **scan)
-            assert caught.value.exit_code == 4
-            assert await opened.has_nothing()
+        with pytest.raises(LimitExceeded, match=rf"more than {len(KEYS) - 1:,} objects") as caught:
+            await opened.snapshot(objects_max=len(KEYS) - 1, **scan)
+        assert caught.value.exit_code == 4
+        assert await opened.has_nothing()
         for objects_max in (len(KEYS), len(KEYS) + 1):
             snapshot = await opened.snapshot(objects_max=objects_max, **scan)
             assert snapshot.result.version.objects == len(KEYS)
         assert await opened.rows() == truth(versions=False)
 
 
-@pytest.mark.parametrize(
-    ("in_flight", "slice_pages_max"), [(1, 1000), (64, 1000), (64, 4)], ids=str
-)
+@pytest.mark.parametrize(("in_flight", "slice_pages_max"), [(1, 1000), (64, 4)], ids=str)
 async def test_a_partial_version_has_the_first_objects(
     in_flight: int, slice_pages_max: int, server: SyntheticS3, desk: Callable[[], Any]
 ) -> None:
@@ -421,7 +414,7 @@ async def test_a_partial_version_has_the_first_objects(
     expected = truth(versions=False)
     scan = {"in_flight": in_flight, "slice_pages_max": slice_pages_max, "on_limit": "partial"}
     async with desk() as opened:
-        for objects_max in (1, 80, 777, len(KEYS) - 1):
+        for objects_max in (1, 777, len(KEYS) - 1):
             snapshot = await opened.snapshot(objects_max=objects_max, **scan)
             version = snapshot.result.version
             assert version.consistency is Consistency.PARTIAL
@@ -477,6 +470,9 @@ async def test_directories_of_any_size_on_minio(
         [b"data/%03d/%02d" % (n // 10, n % 10) for n in range(500)]
         + [b"data/flat/%05d" % n for n in range(2600)]
         + [b"data/flat/sub/%d" % n for n in range(3)]
+        # Where it is to begin within `run/`, this server walks `run-1/` first, until it is tired.
+        + [b"data/run-1/%02d/%02d" % (n // 30, n % 30) for n in range(1200)]
+        + [b"data/run/%02d/%02d" % (n // 30, n % 30) for n in range(1500)]
         + [b"data/z.txt", b"other/a"]
     )
     name = bucket(minio, versioned=versioned)
