@@ -19,6 +19,7 @@ from indexer.job import JobParts, Snapshot, run_job
 from indexer.limits import (
     FIRST_CONTACT_ATTEMPTS_MAX,
     IN_FLIGHT_DEFAULT,
+    IN_FLIGHT_START,
     REQUEST_ATTEMPTS_MAX,
     THREADS_MAX,
 )
@@ -129,5 +130,5 @@ async def open_app(
 
 
 def _limits(in_flight: int) -> Limits:
-    start = min(in_flight, Limits().start)
+    start = min(in_flight, IN_FLIGHT_START)
     return Limits(start=start, lowest=min(start, Limits().lowest), highest=in_flight)
