@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,11 @@ import hypothesis
 import pytest
 
 from deploy.s3_server import S3Server, ServerError, is_ci
+
+# Whoever starts the tests in the background may have Ctrl-C ignored; the programs that the tests
+# start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MACHINE_ENVIRONMENT: Mapping[str, str] = dict(os.environ)
 """As it was before a test could see it: where servers are looked for."""

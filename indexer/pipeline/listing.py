@@ -217,7 +217,8 @@ class Listing:
         if believed_below is None or _is_at_end(page, keys):
             return False
         end = page.last or keys.after or Key(b"")
-        is_contradicted = end < self._greatest
+        # The end of a directory says nothing of what lies beyond it.
+        is_contradicted = not prefix and end < self._greatest
         if page.last is None and is_contradicted:
             raise BrokenListing(ENDED_EARLY, do_without="parallel")
         if page.last is not None and (is_contradicted or page.entries >= believed_below):
@@ -230,7 +231,8 @@ class Listing:
                 return False
             if following.entries:
                 return True
-        self._ends.append(end)
+        if not prefix:
+            self._ends.append(end)
         return False
 
 

@@ -9,7 +9,7 @@ Invariants
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -60,11 +60,6 @@ class MemoryStore:
     def properties(self) -> StoreProperties:
         """See `protocols.Store`."""
         return self._properties
-
-    @property
-    def keys(self) -> Sequence[bytes]:
-        """All keys that have an entry, ascending."""
-        return self._keys
 
     def put(self, key: bytes, found: MemoryObject | None) -> None:
         """Writes an object, or notes with None that it was deleted."""

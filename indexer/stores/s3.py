@@ -25,6 +25,7 @@ from indexer.errors import (
     NotFound,
 )
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
+from indexer.limits import PAGE_ROWS
 from indexer.page import Page, make_page, pack_etags
 from indexer.protocols import EndpointFacts, ListedPage, OpenedSource, StoreProperties
 from indexer.references import SourceUri
@@ -36,7 +37,7 @@ from indexer.stores.s3_client import (
     translated,
 )
 from indexer.stores.s3_lister import S3Lister
-from indexer.stores.s3_minio import page_after
+from indexer.stores.s3_minio import Directories
 from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
 from indexer.stores.s3_wire import unquoted
 from indexer.telemetry import Counters
@@ -179,6 +180,7 @@ class S3Store:
     def __init__(self, lister: S3Lister, properties: StoreProperties) -> None:
         self._lister = lister
         self._properties = properties
+        self._directories = Directories(self._page)
 
     @property
     def properties(self) -> StoreProperties:
@@ -190,12 +192,16 @@ class S3Store:
     ) -> ListedPage:
         """See `protocols.Store`."""
         if self._properties.resume == "directory" and token is None:
-            return await page_after(self._page, keys, prefix)
-        return await self._page(keys.after, prefix, token)
+            return await self._directories.page_after(keys, prefix)
+        return await self._page(keys.after, prefix, token=token)
 
-    async def _page(self, after: Key | None, below: Key, token: str | None = None) -> ListedPage:
+    async def _page(
+        self, after: Key | None, prefix: Key, *, token: str | None = None, rows: int = PAGE_ROWS
+    ) -> ListedPage:
         versions = self._properties.versions
-        listing = await self._lister.list(versions=versions, after=after, below=below, token=token)
+        listing = await self._lister.list(
+            versions=versions, after=after, below=prefix, token=token, rows=rows
+        )
         if not listing.first_is_latest and token is None:
             raise BrokenListing(
                 f"{self._lister.uri}: the server does not list a key's newest version first",

@@ -8,6 +8,8 @@ Invariants
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -17,6 +19,9 @@ from indexer.page import is_ascending, paths_of
 from indexer.stores.s3_lister import S3Lister
 
 PROBE_KEYS: Final = 3
+
+_DIRECTORIES_TOKEN: Final = re.compile(rb"\[\w+_cache:")
+"""In the token of MinIO, which may stand behind a proxy that puts its own name for the server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ async def probe(lister: S3Lister, server: str) -> Facts:
     following = paths_of(probed.rows)
     return Facts(
         server,
+        resume="directory" if _is_of_directories(probed.token) else "range",
         starts_after=bool(following) and following == keys[1 : 1 + len(following)],
         encodes_urls=page.is_url_encoded,
         says_more=probed.more if len(keys) > 1 + len(following) else None,
@@ -99,3 +105,11 @@ async def probe(lister: S3Lister, server: str) -> Facts:
         caps_pages=len(keys) <= PAGE_ROWS and len(following) <= PROBE_KEYS,
         page_entries=len(keys),
     )
+
+
+def _is_of_directories(token: str | None) -> bool:
+    """Whether a token is of a server that begins in the middle by looking through directories."""
+    try:
+        return _DIRECTORIES_TOKEN.search(base64.b64decode(token or "")) is not None
+    except ValueError:
+        return False

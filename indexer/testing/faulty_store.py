@@ -174,33 +174,3 @@ def disorder(seed: int = 0) -> Fault:
         return replace(page, rows=page.rows.take(pa.array(order)))
 
     return fault
-
-
-def neighbours_walked(entries_max: int) -> Fault:
-    """As MinIO looks for the place to begin: of `a/`, keys below `a-b/` are walked and not shown.
-
-    A walk ends after so many entries, and then claims to have come to the last one.
-    """
-
-    def fault(store: MemoryStore, asked: Question) -> ListedPage:
-        page = store.page_after(asked.after, asked.prefix)
-        if asked.by_token or asked.after is None or not page.entries:
-            return page
-        room = max(0, entries_max - _neighbours(store, asked.after, asked.prefix))
-        if page.entries < room:
-            return page
-        if not room:
-            return ListedPage(empty_page(), 0, None, None, more=False)
-        return replace(store.page_after(asked.after, asked.prefix, room), more=False, token=None)
-
-    return fault
-
-
-def _neighbours(store: MemoryStore, after: Key, prefix: Key) -> int:
-    """How many keys before `after` stand beside a directory that it lies in, and go on its name."""
-    slashes = [place for place in range(len(prefix), len(after)) if after[place] == ord("/")]
-    names = [after[:slash] for slash in slashes]
-    return sum(
-        any(key.startswith(name) and name < key[: len(name) + 1] < name + b"/" for name in names)
-        for key in store.keys
-    )

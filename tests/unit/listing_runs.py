@@ -25,6 +25,7 @@ UNKNOWN = replace(KNOWN, end_believed_below=100)
 TESTED = replace(KNOWN, end_believed_below=0)
 SERIAL = replace(TESTED, parallel=False)
 BY_DIRECTORY = replace(KNOWN, resume="directory")
+BY_DIRECTORY_TESTED = replace(UNKNOWN, resume="directory")
 ALL = [KeyRange()]
 URI = "s3://bucket/"
 SLICES_MAX = 1_000

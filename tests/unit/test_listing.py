@@ -23,6 +23,7 @@ from indexer.testing.faulty_store import DelayedStore, Fault, FaultyStore
 from tests.unit.listing_runs import (
     ALL,
     BY_DIRECTORY,
+    BY_DIRECTORY_TESTED,
     KNOWN,
     SERIAL,
     TESTED,
@@ -53,7 +54,9 @@ MIXED = sorted(
 
 @pytest.mark.parametrize("slots", [1, 2, 8, 64])
 @pytest.mark.parametrize("keys", [KEYS, FLAT, MIXED, KEYS[:5], KEYS[:6], KEYS[:1], []])
-@pytest.mark.parametrize("properties", [KNOWN, UNKNOWN, TESTED, SERIAL, BY_DIRECTORY])
+@pytest.mark.parametrize(
+    "properties", [KNOWN, UNKNOWN, TESTED, SERIAL, BY_DIRECTORY, BY_DIRECTORY_TESTED]
+)
 async def test_everything_is_listed_once(
     slots: int, keys: list[bytes], properties: StoreProperties
 ) -> None:
@@ -161,7 +164,7 @@ def test_what_changes_meanwhile_harms_nothing_else(properties: StoreProperties) 
         assert len(set(listed.keys)) == len(listed.keys)
 
 
-PROPERTIES = st.sampled_from([KNOWN, UNKNOWN, TESTED, SERIAL, BY_DIRECTORY])
+PROPERTIES = st.sampled_from([KNOWN, UNKNOWN, TESTED, SERIAL, BY_DIRECTORY, BY_DIRECTORY_TESTED])
 KEY_TEXT = st.text(st.sampled_from("ab/.-0é\U0001f600\x01"), min_size=1, max_size=6)
 KEY_SETS = st.lists(KEY_TEXT, max_size=60, unique=True).map(
     lambda ks: sorted(k.encode() for k in ks)
@@ -235,7 +238,9 @@ ALLOWED: dict[str, Callable[[], Fault]] = {
 
 
 @pytest.mark.parametrize("allowed", ALLOWED)
-@pytest.mark.parametrize("properties", [KNOWN, UNKNOWN, TESTED, SERIAL, BY_DIRECTORY])
+@pytest.mark.parametrize(
+    "properties", [KNOWN, UNKNOWN, TESTED, SERIAL, BY_DIRECTORY, BY_DIRECTORY_TESTED]
+)
 @pytest.mark.parametrize("pages_max", [1, 10_000])
 async def test_pages_may_be_of_any_length(
     allowed: str, properties: StoreProperties, pages_max: int
