@@ -25,6 +25,7 @@ from indexer.page import SCHEMA
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.references import parse_name, parse_source
 from indexer.runner import loop_factory
+from indexer.stores.s3 import S3Store
 from indexer.stores.s3_lister import S3Lister
 from indexer.testing.buckets import body_of, etag_of, fill
 from indexer.testing.keysets import keys
@@ -66,9 +67,10 @@ def digest_of(paths: list[bytes]) -> str:
 
 @pytest.fixture(autouse=True)
 def _small_pages_and_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    defaults = S3Lister.list.__kwdefaults__
-    assert defaults
-    monkeypatch.setitem(defaults, "rows", PAGE_ROWS)
+    for asks in (S3Lister.list, S3Store._page):
+        defaults = asks.__kwdefaults__
+        assert defaults
+        monkeypatch.setitem(defaults, "rows", PAGE_ROWS)
     with CUTS.used():
         yield
 
