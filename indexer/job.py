@@ -97,8 +97,9 @@ async def run_job(request: SnapshotRequest, parts: JobParts) -> Snapshot:
     before = await parts.tracker.manifest(parent.digest) if parent else None
     scan = await _scan_as_able(request, parts, before)
     manifest = _manifest(request, scan)
-    partial_parent = await parts.tracker.parent(request.name, partial=True)
-    expected = partial_parent if scan.is_partial else parent
+    expected = parent
+    if scan.is_partial:
+        expected = await parts.tracker.parent(request.name, partial=True)
     record = _record(scan, manifest, started_at, parts)
     result = await commit(
         parts.tracker, request, manifest, record, expected.digest if expected else None

@@ -145,7 +145,8 @@ def _fast_columns(body: bytes, operation: Operation) -> _Parsed | None:
     start, end = len(body), 0
     for tag in _ROW_TAGS[operation]:
         opening, closing = b"<" + tag + b">", b"</" + tag + b">"
-        if body.count(opening) != body.count(closing):
+        opened = body.count(opening)
+        if opened != body.count(closing):
             return None
         first = body.find(opening)
         if first < 0:
@@ -155,7 +156,7 @@ def _fast_columns(body: bytes, operation: Operation) -> _Parsed | None:
         if shape is None:
             return None
         shapes.append((tag, shape))
-        count += body.count(opening)
+        count += opened
         start, end = min(start, first), max(end, last + len(closing))
     if not shapes:
         # What a page without rows echoes of the request need not even be XML.
