@@ -12,14 +12,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from indexer.client import Client, connect
     from indexer.errors import IndexerError
     from indexer.library import Version, open, snapshot  # noqa: A004 - meant as `indexer.open`
 
 __version__ = "0.1.0"
 
-__all__ = ["IndexerError", "Version", "__version__", "open", "snapshot"]
+__all__ = ["Client", "IndexerError", "Version", "__version__", "connect", "open", "snapshot"]
 
 _HOMES = {
+    "Client": "indexer.client",
+    "connect": "indexer.client",
     "IndexerError": "indexer.errors",
     "Version": "indexer.library",
     "open": "indexer.library",

@@ -8,57 +8,115 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+import pyarrow as pa
+
+from indexer.artifact.entries import entries_page
 from indexer.catalog.catalog import Catalog
+from indexer.doctor import examine
 from indexer.errors import NoSuchVersion
-from indexer.job import JobParts, Snapshot, run_job
+from indexer.job import JobParts, run_job
 from indexer.limits import (
+    CATALOG_ROWS_MAX,
     FIRST_CONTACT_ATTEMPTS_MAX,
     IN_FLIGHT_DEFAULT,
     IN_FLIGHT_START,
+    OBJECTS_MAX_DEFAULT,
+    PAGE_RESULTS_DEFAULT,
+    PAGES_PARSED_PER_TURN_MAX,
     REQUEST_ATTEMPTS_MAX,
     THREADS_MAX,
 )
-from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import Store
+from indexer.manifest import Manifest
+from indexer.pipeline.trigger import OnLimit, SnapshotRequest
+from indexer.protocols import ANYWHERE, S3Options, SourceOptions, Store, Tracker
+from indexer.records import ArtifactRecord, FolderPage, ProjectRecord, Snapshot, VersionRecord
+from indexer.references import ArtifactName, VersionRef, parse_name, parse_source
+from indexer.remote import Remote
+from indexer.service import Service
 from indexer.slice import SliceContext
-from indexer.stores.s3 import S3Connection, connect
-from indexer.stores.s3_client import S3Options
+from indexer.stores.s3 import connect
 from indexer.stores.wrappers import ResilientConnection
 from indexer.telemetry import Counters, new_logger
+from indexer.trackers.remote import RemoteTracker
+from indexer.wire.jobs import DoctorOrder, SnapshotOrder
 from workers.clock import Clock, SystemClock
 from workers.control import Limits
 from workers.limiter import Limiter
 from workers.retry import Retry, RetryBudget
 from workers.threads import Threads
+from workers.turns import Turns
+
+if TYPE_CHECKING:
+    from indexer.daemon.server import Daemon
 
 
 @dataclass(frozen=True, slots=True)
-class SourceOptions:
-    """How sources are reached: one set of options a scheme, and the most requests in flight."""
+class Defaults:
+    """What holds for a snapshot where its order leaves it open."""
 
-    s3: S3Options = field(default_factory=S3Options)
+    objects_max: int = OBJECTS_MAX_DEFAULT
+    on_limit: OnLimit = "error"
     in_flight: int = IN_FLIGHT_DEFAULT
+    s3: S3Options = field(default_factory=S3Options)
 
 
 class App:
-    """An open data folder, and what can be done with it."""
+    """An open data folder as a `Workspace`. Versions are told to `tracker`."""
 
-    def __init__(self, catalog: Catalog, threads: Threads, clock: Clock, log: Any) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        tracker: Tracker,
+        *,
+        threads: Threads,
+        clock: Clock,
+        defaults: Defaults,
+        log: Any,
+    ) -> None:
         self.catalog = catalog
+        self.tracker = tracker
+        self.defaults = defaults
         self._log = log
         self._threads = threads
         self._clock = clock
+        self._turns = Turns(PAGES_PARSED_PER_TURN_MAX)
 
-    async def snapshot(
+    # --- snapshots
+
+    async def snapshot(self, order: SnapshotOrder, counters: Counters | None = None) -> Snapshot:
+        return await self.run(*self.read_order(order), counters)
+
+    def read_order(self, order: SnapshotOrder) -> tuple[SnapshotRequest, SourceOptions]:
+        """What an order asks for, with what holds here where it leaves something open.
+
+        Raises `InvalidReference` and `InvalidSetting`.
+        """
+        defaults = self.defaults
+        request = SnapshotRequest(
+            uri=parse_source(order.uri),
+            name=parse_name(order.name),
+            type=order.type,
+            aliases=tuple(order.aliases),
+            notes=order.notes,
+            objects_max=order.max_objects or defaults.objects_max,
+            on_limit=order.on_limit or defaults.on_limit,
+            allow_empty=order.allow_empty,
+        )
+        in_flight = order.in_flight or defaults.in_flight
+        return request, SourceOptions(self._s3_options(order), in_flight)
+
+    async def run(
         self,
         request: SnapshotRequest,
         options: SourceOptions,
         counters: Counters | None = None,
+        request_id: str | None = None,
     ) -> Snapshot:
         """Lists what the request names and commits it. See `job.run_job`."""
         counters = counters or Counters()
@@ -73,7 +131,7 @@ class App:
             return SliceContext(
                 store=store,
                 content=self.catalog.content,
-                tracker=self.catalog.tracker,
+                tracker=self.tracker,
                 threads=self._threads,
                 slots=lambda: limiter.limit,
                 counters=counters,
@@ -81,7 +139,8 @@ class App:
                 known=known,
             )
 
-        async with connect(options.s3, self.catalog.facts, counters) as connection:
+        facts = self.catalog.facts
+        async with connect(options.s3, facts, counters, self._turns) as connection:
             parts = JobParts(
                 connection=ResilientConnection(
                     connection,
@@ -89,44 +148,171 @@ class App:
                     retry=self._retry(REQUEST_ATTEMPTS_MAX),
                     first_contact=self._retry(FIRST_CONTACT_ATTEMPTS_MAX),
                     on_retry=on_retry,
+                    counters=counters,
+                    clock=self._clock,
                 ),
-                tracker=self.catalog.tracker,
+                tracker=self.tracker,
                 context=context,
                 clock=self._clock,
                 counters=counters,
             )
-            snapshot = await run_job(request, parts)
+            snapshot = await run_job(request, parts, request_id or uuid4().hex)
         log.info("committed", ref=snapshot.result.version.ref, created=snapshot.result.created)
         return snapshot
+
+    async def examine(self, order: DoctorOrder) -> dict[str, Any]:
+        options, source = self._s3_options(order), parse_source(order.uri)
+        async with connect(options, self.catalog.facts, Counters(), self._turns) as connection:
+            return await examine(connection, source, options, self.catalog.folder.path)
+
+    def _s3_options(self, order: SnapshotOrder | DoctorOrder) -> S3Options:
+        given = {name: getattr(order, name) for name in S3Options.__slots__}
+        default = self.defaults.s3
+        return S3Options(
+            **{
+                name: getattr(default, name) if value is None else value
+                for name, value in given.items()
+            }
+        )
 
     def _retry(self, attempts_max: int) -> Retry:
         return Retry(attempts_max=attempts_max, budget=RetryBudget(), clock=self._clock)
 
-    @asynccontextmanager
-    async def s3(self, options: S3Options) -> AsyncIterator[S3Connection]:
-        """A connection to S3, for looking at what it is."""
-        async with connect(options, self.catalog.facts, Counters()) as connection:
-            yield connection
+    # --- what was recorded
+
+    async def projects(
+        self, *, after: str | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ProjectRecord]:
+        return await self.catalog.reader.projects(after=after, limit=limit)
+
+    async def artifacts(
+        self, project: str, *, after: str | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ArtifactRecord]:
+        return await self.catalog.reader.artifacts(project, after=after, limit=limit)
+
+    async def versions(
+        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[VersionRecord]:
+        return await self.catalog.reader.versions(name, after=after, limit=limit)
+
+    async def version(self, ref: VersionRef) -> VersionRecord:
+        return await self.catalog.reader.version(ref.name, ref.selector)
+
+    async def aliases(self, name: ArtifactName) -> dict[str, int]:
+        return await self.catalog.reader.aliases(name)
+
+    async def manifest(self, digest: str) -> Manifest:
+        return await self.catalog.tracker.manifest(digest)
+
+    async def shard(self, digest: str) -> pa.Table:
+        return await self.catalog.content.shard(digest)
+
+    async def children(
+        self,
+        version: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> FolderPage:
+        return await self.catalog.folders.page(version.digest, prefix, after, limit)
+
+    async def entries(
+        self,
+        version: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> FolderPage:
+        return await entries_page(self, await self.manifest(version.digest), prefix, after, limit)
+
+    async def set_alias(
+        self, name: ArtifactName, alias: str, number: int, *, expect: int | None = ANYWHERE
+    ) -> VersionRecord:
+        return await self.catalog.labels.set_alias(name, alias, number, expect=expect)
+
+    async def remove_alias(
+        self, name: ArtifactName, alias: str, *, expect: int | None = ANYWHERE
+    ) -> VersionRecord:
+        return await self.catalog.labels.remove_alias(name, alias, expect=expect)
+
+    async def set_notes(
+        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    ) -> VersionRecord:
+        return await self.catalog.labels.set_notes(name, number, notes, expect=expect)
 
 
 @asynccontextmanager
 async def open_app(
-    data: Path, *, log: Any = None, clock: Clock | None = None, creates: bool = True
+    data: Path,
+    *,
+    defaults: Defaults | None = None,
+    to: str | None = None,
+    log: Any = None,
+    clock: Clock | None = None,
+    creates: bool = True,
 ) -> AsyncIterator[App]:
     """The app on a data folder, which is made if it is not there, unless `creates` is false.
 
-    `log` is a structured logger; without one, warnings are written to standard error.
+    With `to`, the URL of a daemon, versions are told there, and the folder keeps only what listing
+    needs. `log` is a structured logger; without one, warnings are written to standard error.
 
     Raises `UnusableDataFolder`, and `NoSuchVersion` where there is nothing and nothing is made.
     """
     if not creates and not data.exists():  # noqa: ASYNC240 - one look, before anything runs
         raise NoSuchVersion(f"There is no data folder at {data}; snapshot something first.")
     clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        threads = await stack.enter_async_context(Threads(THREADS_MAX))
+        catalog = await stack.enter_async_context(Catalog.open(data, clock))
+        tracker: Tracker = catalog.tracker
+        if to is not None:
+            tracker = RemoteTracker(await stack.enter_async_context(Remote.open(to, clock=clock)))
+        yield App(
+            catalog,
+            tracker,
+            threads=threads,
+            clock=clock,
+            defaults=defaults or Defaults(),
+            log=log or new_logger(),
+        )
+
+
+@asynccontextmanager
+async def open_daemon(
+    app: App, *, host: str, port: int, running_max: int, log: Any, clock: Clock | None = None
+) -> AsyncIterator[Daemon]:
+    """A daemon of the app that listens, until its block is left. See `daemon.server.Daemon`.
+
+    Raises `InvalidSetting` for an address that it may not, or cannot, listen on.
+    """
+    from indexer.daemon.health import Health
+    from indexer.daemon.server import Daemon
+
+    clock = clock or SystemClock()
     async with (
-        Threads(THREADS_MAX) as threads,
-        Catalog.open(data, clock) as catalog,
+        Service.open(
+            run=app.run,
+            outcome=app.tracker.outcome,
+            clock=clock,
+            log=log,
+            running_max=running_max,
+        ) as service,
+        Daemon.open(
+            workspace=app,
+            read_order=app.read_order,
+            tracker=app.tracker,
+            content=app.catalog.content,
+            service=service,
+            health=Health(app.catalog.folder.path, app.catalog.reader.ping),
+            clock=clock,
+            log=log,
+            host=host,
+            port=port,
+        ) as daemon,
     ):
-        yield App(catalog, threads, clock, log or new_logger())
+        yield daemon
 
 
 def _limits(in_flight: int) -> Limits:

@@ -1,6 +1,6 @@
 """The command: arguments in, results on standard output, one sentence and an exit code on errors.
 
-    indexer snapshot | artifact put | ls | show | alias | note | doctor | completion
+    indexer snapshot | artifact put | ls | show | alias | note | doctor | serve | jobs | completion
 
 Invariants
   * Standard output is data; progress, logs and errors go to standard error.
@@ -13,31 +13,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial, wraps
+from functools import partial
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from indexer import __version__
+from indexer.cli_daemon import jobs, serve
+from indexer.cli_session import Command, NobodyReads, Session, common, connection, with_session
 from indexer.errors import IndexerError, InvalidReference, InvalidSetting
 
 if TYPE_CHECKING:
-    from indexer.app import App
-    from indexer.catalog.reader import ArtifactRecord, ProjectRecord
-    from indexer.config import Settings
     from indexer.console import Console
-    from indexer.job import Snapshot
-    from indexer.protocols import VersionRecord
+    from indexer.records import ArtifactRecord, ProjectRecord, Snapshot, VersionRecord
     from indexer.references import ArtifactName, VersionRef
+    from indexer.workspace import Workspace
 
 EXIT_UNEXPECTED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def main() -> None:
@@ -84,94 +80,14 @@ def _say(text: str) -> None:
         sys.stderr.write(shown(without_credentials(text)) + "\n")
 
 
-def common(command: Command) -> Command:
-    """The options that every command has."""
-    for option in reversed(
-        (
-            click.option("--data", metavar="DIR", help="Folder of the catalog and its shards."),
-            click.option("--json", "is_json", is_flag=True, help="Write JSON."),
-            click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progress or summary."),
-            click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"])),
-            click.option("--log-format", type=click.Choice(["console", "json"])),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def connection(command: Command) -> Command:
-    """The options that say how S3 is reached, named as the AWS command names them."""
-    for option in reversed(
-        (
-            click.option("--profile", metavar="P", help="AWS profile."),
-            click.option("--region", metavar="R", help="AWS region."),
-            click.option("--endpoint-url", metavar="URL", help="S3 endpoint."),
-            click.option("--no-sign-request", is_flag=True, default=None, help="As anybody."),
-            click.option("--request-payer", type=click.Choice(["requester"])),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-class NobodyReads(Exception):
-    """Standard output was closed by its reader; click would make a failure of that."""
-
-
-class Session:
-    """What a command is run with: its settings, where it writes, and the app it opens."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        from indexer.runner import use_memory_frugally
-
-        use_memory_frugally()
-        from indexer.console import Console
-        from indexer.library import settings_of
-
-        self.settings: Settings = settings_of(options)
-        self.console: Console = Console(options["is_json"], options["is_quiet"])
-
-    def run(self, function: Callable[[App], Any], *, creates: bool = False) -> Any:
-        """What an asynchronous function of the app comes to.
-
-        Only commands that record something make a data folder that is not there.
-        """
-        from indexer.app import open_app
-        from indexer.runner import run_command
-        from indexer.telemetry import new_logger
-
-        folder = self.settings.data
-
-        async def run() -> Any:
-            log = new_logger(self.settings["log_level"], self.settings["log_format"])
-            async with open_app(folder, log=log, creates=creates) as app:
-                return await function(app)
-
-        return run_command(run())
-
-
-def with_session(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command its session in place of the options that are settings."""
-
-    @wraps(command)
-    def run(**options: Any) -> None:
-        from indexer.config import SETTINGS
-
-        taken = {"is_json", "is_quiet"} | {setting.name for setting in SETTINGS}
-        own = {name: value for name, value in options.items() if name not in taken}
-        try:
-            command(Session(options), **own)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise NobodyReads from None
-
-    return run
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="indexer")
 def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
+
+
+cli.add_command(serve)
+cli.add_command(jobs)
 
 
 def snapshot_options(command: Command) -> Command:
@@ -188,6 +104,7 @@ def snapshot_options(command: Command) -> Command:
             click.option("--allow-empty", is_flag=True, help="Record a version without entries."),
             click.option("--notes", metavar="TEXT", help="Notes on the version."),
             click.option("--in-flight", type=int, metavar="N", help="Most requests at once.  [64]"),
+            click.option("--to", metavar="URL", help="Daemon to tell of what is listed here."),
         )
     ):  # fmt: skip
         command = option(command)
@@ -230,35 +147,36 @@ def _snapshot(
     aliases: tuple[str, ...],
     notes: str | None,
     allow_empty: bool,
+    to: str | None,
 ) -> None:
-    from indexer.library import source_options
-    from indexer.pipeline.trigger import SnapshotRequest
-    from indexer.references import parse_name, parse_source
+    from indexer.places import order_of
+    from indexer.references import parse_source
     from indexer.telemetry import Counters
-    from indexer.views import show_snapshot, snapshot_document
+    from indexer.views import document, show_snapshot
+    from indexer.wire.jobs import SnapshotDocument
 
     settings, console = session.settings, session.console
-    request = SnapshotRequest(
-        uri=parse_source(uri),
-        name=parse_name(name),
+    title = str(parse_source(uri))
+    order = order_of(
+        settings,
+        uri=uri,
+        name=name,
         type=type_,
-        aliases=aliases,
+        aliases=list(aliases),
         notes=notes,
-        objects_max=settings["max_objects"],
-        on_limit=settings["on_limit"],
         allow_empty=allow_empty,
     )
     counters = Counters()
 
-    async def run(app: App) -> Snapshot:
-        async with console.progress(counters, str(request.uri)):
-            return await app.snapshot(request, source_options(settings), counters)
+    async def run(workspace: Workspace) -> Snapshot:
+        async with console.progress(counters, title):
+            return await workspace.snapshot(order, counters)
 
-    done: Snapshot = session.run(run, creates=True)
+    done: Snapshot = session.run(run, creates=True, to=to)
     for warning in done.warnings:
         console.note(f"Note: {warning}")
     if console.is_json:
-        console.record(snapshot_document(done))
+        console.record(document(SnapshotDocument.of(done)))
     elif console.is_quiet:
         console.line(done.result.version.ref)
     else:
@@ -289,34 +207,37 @@ def ls(session: Session, target: str | None, prefix: str) -> None:
         views.show_artifacts(console, session.run(partial(_artifacts, parse_project(target))))
 
 
-async def _projects(app: App) -> list[ProjectRecord]:
-    from indexer.catalog.reader import collect
+async def _projects(workspace: Workspace) -> list[ProjectRecord]:
+    from indexer.workspace import collect
 
-    return await collect(app.catalog.reader.projects, lambda project: project.name)
-
-
-async def _artifacts(project: str, app: App) -> list[ArtifactRecord]:
-    from indexer.catalog.reader import collect
-
-    read = partial(app.catalog.reader.artifacts, project)
-    return await collect(read, lambda artifact: artifact.name.artifact)
+    return await collect(workspace.projects, lambda project: project.name)
 
 
-async def _versions(name: ArtifactName, app: App) -> list[VersionRecord]:
-    from indexer.catalog.reader import collect
+async def _artifacts(project: str, workspace: Workspace) -> list[ArtifactRecord]:
+    from indexer.workspace import collect
 
-    read = partial(app.catalog.reader.versions, name)
-    return await collect(read, lambda version: version.number)
+    return await collect(
+        partial(workspace.artifacts, project), lambda artifact: artifact.name.artifact
+    )
 
 
-async def _list_entries(console: Console, ref: VersionRef, prefix: str, app: App) -> None:
-    from indexer.artifact.entries import entries_of, read_entries
+async def _versions(name: ArtifactName, workspace: Workspace) -> list[VersionRecord]:
+    from indexer.workspace import collect
+
+    return await collect(partial(workspace.versions, name), lambda version: version.number)
+
+
+async def _list_entries(
+    console: Console, ref: VersionRef, prefix: str, workspace: Workspace
+) -> None:
+    from indexer.artifact.entries import read_entries
+    from indexer.entries import entries_of
     from indexer.views import show_entry
 
-    version = await app.catalog.reader.version(ref.name, ref.selector)
-    manifest = await app.catalog.tracker.manifest(version.digest)
+    version = await workspace.version(ref)
+    manifest = await workspace.manifest(version.digest)
     wanted = prefix.encode("utf-8", "surrogateescape")
-    async for table in read_entries(app.catalog.content, manifest, wanted):
+    async for table in read_entries(workspace, manifest, wanted):
         for entry in entries_of(table, manifest.sources[0]):
             show_entry(console, entry)
 
@@ -338,9 +259,9 @@ def show(session: Session, ref: str) -> None:
 def note(session: Session, ref: str, text: str) -> None:
     """Replace the notes on the version REF."""
 
-    async def write(app: App) -> VersionRecord:
-        version = await _version(ref, app)
-        return await app.catalog.labels.set_notes(version.name, version.number, text)
+    async def write(workspace: Workspace) -> VersionRecord:
+        version = await _version(ref, workspace)
+        return await workspace.set_notes(version.name, version.number, text)
 
     _show(session, session.run(write))
 
@@ -361,9 +282,9 @@ def alias_set(session: Session, ref: str, name: str) -> None:
 
     wanted = parse_alias(name)
 
-    async def move(app: App) -> VersionRecord:
-        version = await _version(ref, app)
-        return await app.catalog.labels.set_alias(version.name, wanted, version.number)
+    async def move(workspace: Workspace) -> VersionRecord:
+        version = await _version(ref, workspace)
+        return await workspace.set_alias(version.name, wanted, version.number)
 
     _show(session, session.run(move))
 
@@ -378,7 +299,7 @@ def alias_remove(session: Session, artifact: str, name: str) -> None:
     from indexer.references import parse_alias, parse_name
 
     owner, wanted = parse_name(artifact), parse_alias(name)
-    _show(session, session.run(lambda app: app.catalog.labels.remove_alias(owner, wanted)))
+    _show(session, session.run(lambda workspace: workspace.remove_alias(owner, wanted)))
 
 
 @alias.command("ls")
@@ -390,8 +311,8 @@ def alias_ls(session: Session, artifact: str) -> None:
     from indexer.references import parse_name
 
     owner = parse_name(artifact)
-    versions = session.run(partial(_versions, owner))
-    pairs = sorted((alias, version.ref) for version in versions for alias in version.aliases)
+    found: dict[str, int] = session.run(lambda workspace: workspace.aliases(owner))
+    pairs = [(name, f"{owner}:v{number}") for name, number in found.items()]
     if session.console.is_json:
         for name, ref in pairs:
             session.console.record({"alias": name, "ref": ref})
@@ -407,13 +328,10 @@ def alias_ls(session: Session, artifact: str) -> None:
 def doctor(session: Session, uri: str) -> None:
     """Check how URI is reached: endpoint, credentials, versioning, what the server honours."""
     from indexer.console import shown
-    from indexer.doctor import examine
-    from indexer.library import source_options
-    from indexer.references import parse_source
+    from indexer.places import doctor_order_of
 
-    source = parse_source(uri)
-    options = source_options(session.settings)
-    report = session.run(lambda app: examine(app, source, options), creates=True)
+    order = doctor_order_of(session.settings, uri)
+    report = session.run(lambda workspace: workspace.examine(order), creates=True)
     if session.console.is_json:
         session.console.record(report)
         return
@@ -432,17 +350,17 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "indexer", "_INDEXER_COMPLETE").source())
 
 
-async def _version(ref: str, app: App) -> VersionRecord:
+async def _version(ref: str, workspace: Workspace) -> VersionRecord:
     from indexer.references import parse_reference
 
-    wanted = parse_reference(ref)
-    return await app.catalog.reader.version(wanted.name, wanted.selector)
+    return await workspace.version(parse_reference(ref))
 
 
 def _show(session: Session, version: VersionRecord) -> None:
-    from indexer.views import show_version, version_document
+    from indexer.views import document, show_version
+    from indexer.wire.artifacts import VersionDocument
 
     if session.console.is_json:
-        session.console.record(version_document(version))
+        session.console.record(document(VersionDocument.of(version)))
     else:
         show_version(session.console, version)

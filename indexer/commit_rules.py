@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.errors import CommitConflict, CorruptContent, InvalidReference, InvalidSetting
-from indexer.limits import NOTES_CHARACTERS_MAX
+from indexer.limits import NOTES_CHARACTERS_MAX, REQUEST_ID_CHARACTERS_MAX
 from indexer.manifest import ShardRef
-from indexer.protocols import CommitRequest, CommitResult
+from indexer.protocols import CommitRequest
+from indexer.records import CommitResult
 from indexer.references import NAME_PATTERN, ArtifactName, parse_alias
 
 TYPE_DEFAULT: Final = "dataset"
@@ -23,8 +24,6 @@ TYPE_DEFAULT: Final = "dataset"
 
 LATEST: Final = "latest"
 """The alias of the newest complete version; it moves by itself."""
-
-REQUEST_ID_CHARACTERS_MAX: Final = 128
 
 
 def check_request(request: CommitRequest) -> None:

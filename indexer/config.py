@@ -19,7 +19,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from indexer.errors import InvalidSetting
-from indexer.limits import IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX, OBJECTS_MAX, OBJECTS_MAX_DEFAULT
+from indexer.limits import (
+    IN_FLIGHT_DEFAULT,
+    IN_FLIGHT_MAX,
+    JOBS_MAX,
+    JOBS_RUNNING_MAX,
+    OBJECTS_MAX,
+    OBJECTS_MAX_DEFAULT,
+    PORT_DEFAULT,
+    PORT_MAX,
+)
+
+DEFAULT: Final = "default"
+"""What a setting comes from that nobody set."""
 
 TRUE_WORDS: Final = frozenset(("1", "true", "yes", "on"))
 FALSE_WORDS: Final = frozenset(("0", "false", "no", "off", ""))
@@ -77,6 +89,7 @@ class Setting:
 
 SETTINGS: Final = (
     Setting("data", None, "Folder that holds the catalog and its shards."),
+    Setting("server", None, "URL of a daemon to work on, in place of a data folder."),
     Setting("max_objects", OBJECTS_MAX_DEFAULT, "Most objects that a snapshot may list.",
             least=1, most=OBJECTS_MAX),
     Setting("on_limit", "error", "What to do when there are more objects than that.",
@@ -88,6 +101,11 @@ SETTINGS: Final = (
     Setting("endpoint_url", None, "S3 endpoint."),
     Setting("no_sign_request", default=False, help="Send requests to S3 unsigned, as anybody."),
     Setting("request_payer", None, "Who pays for requests to S3.", choices=("requester",)),
+    Setting("host", "127.0.0.1", "Address that a daemon listens on."),
+    Setting("port", PORT_DEFAULT, "Port that a daemon listens on; 0 takes any that is free.",
+            most=PORT_MAX),
+    Setting("jobs", JOBS_RUNNING_MAX, "Most snapshots that a daemon makes at once.",
+            least=1, most=JOBS_MAX),
     Setting("log_level", "warning", "Least severe messages to log.",
             choices=("debug", "info", "warning", "error")),
     Setting("log_format", "console", "How to write log messages.", choices=("console", "json")),
@@ -103,6 +121,23 @@ class Settings:
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
+
+    def given(self, name: str) -> Any:
+        """The value of a setting if somebody set it; None where its default holds."""
+        return None if self.origins[name] == DEFAULT else self._values[name]
+
+    @property
+    def server(self) -> str | None:
+        """The daemon to work on, None for a data folder.
+
+        A folder that the command line names wins over a daemon that it does not. Raises
+        `InvalidSetting` when it names both.
+        """
+        if self._values["server"] is None or self.origins["data"] != "--data":
+            return self._values["server"]  # type: ignore[no-any-return]
+        if self.origins["server"] == "--server":
+            raise InvalidSetting("--data names a folder and --server a daemon: give one of them.")
+        return None
 
     @property
     def data(self) -> Path:
@@ -133,7 +168,7 @@ def load_settings(
         )
         given = next(((value, where) for value, where in sources if value is not None), None)
         if given is None:
-            values[setting.name], origins[setting.name] = setting.default, "default"
+            values[setting.name], origins[setting.name] = setting.default, DEFAULT
         else:
             values[setting.name] = setting.parse(*given)
             origins[setting.name] = given[1]

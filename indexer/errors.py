@@ -9,15 +9,20 @@
     ├── NotFound                   nothing is there                                  exit 3
     │   ├── NoSuchSource           no such bucket, object or folder; nothing kept
     │   ├── AmbiguousSource        both an object and a folder have the name
-    │   └── NoSuchVersion          no such project, artifact, version or alias
+    │   ├── NoSuchVersion          no such project, artifact, version or alias
+    │   └── NoSuchJob              the daemon knows of no such job
     ├── AccessDenied               the store knows us and says no                    exit 3
     │   └── VersionsDenied         … to a listing of versions                       exit 3
     ├── LimitExceeded              more objects than `max_objects`                   exit 4
     ├── Mismatch                   what was read is not what was recorded            exit 5
     │   └── CorruptContent         content whose digest is not its name
     ├── BrokenListing              the server contradicts itself                     exit 1
+    ├── JobCancelled               somebody ended the job                            exit 130
     └── Temporary                  may well work when tried again                    exit 75
         ├── StoreUnavailable       refused, unresolvable, timed out, throttled
+        ├── DaemonUnavailable      the daemon cannot be reached, or is stopping
+        ├── Busy                   more is asked for than is done at once
+        ├── JobInterrupted         the daemon stopped before the job ended
         ├── CommitConflict         another commit came first
         └── CommitUnknown          the answer to a commit was lost
 
@@ -105,6 +110,12 @@ class NoSuchVersion(NotFound):
     kind = "no-such-version"
 
 
+class NoSuchJob(NotFound):
+    """There is no such job."""
+
+    kind = "no-such-job"
+
+
 class AccessDenied(IndexerError):
     """The store refuses access."""
 
@@ -131,7 +142,6 @@ class LimitExceeded(IndexerError):
             f"was recorded. Raise the limit with --max-objects, or keep the first {objects_max:,} "
             f"in key order with --on-limit partial."
         )
-        self.objects_max = objects_max
 
 
 class Mismatch(IndexerError):
@@ -160,6 +170,13 @@ class BrokenListing(IndexerError):
         self.do_without = do_without
 
 
+class JobCancelled(IndexerError):
+    """The job was cancelled."""
+
+    exit_code = 130
+    kind = "job-cancelled"
+
+
 class Temporary(IndexerError):
     """This may work when tried again."""
 
@@ -176,6 +193,8 @@ class StoreUnavailable(Temporary):
     """
 
     kind = "store-unavailable"
+    is_throttle: bool = False
+    retry_after_s: float | None = None
 
     def __init__(
         self,
@@ -189,6 +208,25 @@ class StoreUnavailable(Temporary):
         self.retry_after_s = retry_after_s
 
 
+class DaemonUnavailable(Temporary):
+    """The daemon cannot be reached."""
+
+    kind = "daemon-unavailable"
+
+
+class Busy(Temporary):
+    """More is asked for than is done at once; `retry_after_s` is when to ask again."""
+
+    kind = "busy"
+    retry_after_s: float = 5.0
+
+
+class JobInterrupted(Temporary):
+    """The daemon stopped before the job ended."""
+
+    kind = "job-interrupted"
+
+
 class CommitConflict(Temporary):
     """Another commit came first."""
 
@@ -199,6 +237,24 @@ class CommitUnknown(Temporary):
     """The answer to the commit was lost; ask for its outcome before trying again."""
 
     kind = "commit-unknown"
+
+
+def error_of(kind: str, message: str) -> IndexerError:
+    """The error that another process raised, by its `kind` and in its words.
+
+    A kind that is not known here is an `IndexerError`.
+    """
+    known = {one.kind: one for one in _below(IndexerError)}
+    found = known.get(kind, IndexerError)
+    error = found.__new__(found)
+    Exception.__init__(error, message)
+    return error
+
+
+def _below(kind: type[IndexerError]) -> Iterator[type[IndexerError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _below(each)
 
 
 @contextmanager

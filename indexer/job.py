@@ -27,20 +27,13 @@ from indexer.keyspace import Key, KeyRange
 from indexer.limits import SEALS_IN_FLIGHT_MAX
 from indexer.manifest import Manifest, ShardRef, SourceRef
 from indexer.page import Page
-from indexer.pipeline.commit import commit
+from indexer.pipeline.commit import commit, wanted_of
 from indexer.pipeline.listing import Tile
 from indexer.pipeline.rows import Waiting
 from indexer.pipeline.shard import Assembler, stretch_of
 from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import (
-    CommitResult,
-    Connection,
-    Consistency,
-    OpenedSource,
-    ScanRecord,
-    Store,
-    Tracker,
-)
+from indexer.protocols import Connection, OpenedSource, Store, Tracker
+from indexer.records import CommitResult, Consistency, ScanRecord, Snapshot
 from indexer.slice import SliceContext, SliceWork, read_result, run_range, sealer_of
 from indexer.telemetry import Counters
 from workers.clock import Clock
@@ -60,19 +53,6 @@ class JobParts:
     counters: Counters
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a job came to."""
-
-    result: CommitResult
-    listed: int
-    shards_new: int
-    shards_reused: int
-    requests: int
-    elapsed_s: float
-    warnings: tuple[str, ...] = ()
-
-
 @dataclass(slots=True)
 class _Scan:
     """One attempt at listing a source."""
@@ -85,8 +65,8 @@ class _Scan:
     is_partial: bool = False
 
 
-async def run_job(request: SnapshotRequest, parts: JobParts) -> Snapshot:
-    """Does what was asked for.
+async def run_job(request: SnapshotRequest, parts: JobParts, request_id: str) -> Snapshot:
+    """Does what was asked for, and commits it by the name of `request_id`.
 
     Raises everything that `errors` draws; then no version was made.
     """
@@ -102,16 +82,29 @@ async def run_job(request: SnapshotRequest, parts: JobParts) -> Snapshot:
         expected = await parts.tracker.parent(request.name, partial=True)
     record = _record(scan, manifest, started_at, parts)
     result = await commit(
-        parts.tracker, request, manifest, record, expected.digest if expected else None
+        parts.tracker,
+        wanted_of(request, manifest, record, request_id, expected.digest if expected else None),
     )
+    elapsed_s = parts.clock.monotonic() - started_s
+    return snapshot_of(result, record.listed, parts.counters, elapsed_s, scan.source.warnings)
+
+
+def snapshot_of(
+    result: CommitResult,
+    listed: int,
+    counters: Counters,
+    elapsed_s: float,
+    warnings: tuple[str, ...] = (),
+) -> Snapshot:
+    """What a commit and the figures of its job come to."""
     return Snapshot(
         result=result,
-        listed=record.listed,
-        shards_new=parts.counters.shards_new,
-        shards_reused=parts.counters.shards_reused,
-        requests=parts.counters.requests,
-        elapsed_s=parts.clock.monotonic() - started_s,
-        warnings=scan.source.warnings,
+        listed=listed,
+        shards_new=counters.shards_new,
+        shards_reused=counters.shards_reused,
+        requests=counters.requests,
+        elapsed_s=elapsed_s,
+        warnings=warnings,
     )
 
 

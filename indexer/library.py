@@ -7,22 +7,19 @@ Invariants
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.app import App, SourceOptions, open_app
 from indexer.artifact.entries import shards_below, within
-from indexer.config import Settings, load_settings
-from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import VersionRecord
-from indexer.references import parse_name, parse_reference, parse_source
+from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
+from indexer.records import VersionRecord
+from indexer.references import parse_reference
 from indexer.runner import Portal
-from indexer.stores.s3_client import S3Options
 from indexer.telemetry import new_logger
+from indexer.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of an artifact: `record` says what is known of it, `data` where it is kept."""
+    """A version of an artifact: `record` says what is known of it, `place` where it is kept."""
 
     record: VersionRecord
-    data: Path
+    place: Place
     created: bool = False
 
     @property
@@ -53,8 +50,8 @@ class Version:
         that have a value. Raises `CorruptContent`.
         """
         wanted = prefix.encode() if isinstance(prefix, str) else prefix
-        with Portal(open_app(self.data, creates=False)) as portal:
-            manifest = portal.run(lambda app: app.catalog.tracker.manifest(self.digest))
+        with Portal(open_workspace(self.place, creates=False)) as portal:
+            manifest = portal.run(lambda workspace: workspace.manifest(self.digest))
             for shard in shards_below(manifest, wanted):
                 table = portal.run(partial(_read_shard, shard.digest))
                 if (kept := within(table, wanted)).num_rows:
@@ -72,6 +69,8 @@ def snapshot(
     on_limit: str | None = None,
     allow_empty: bool = False,
     data: str | Path | None = None,
+    server: str | None = None,
+    to: str | None = None,
     in_flight: int | None = None,
     profile: str | None = None,
     region: str | None = None,
@@ -83,11 +82,13 @@ def snapshot(
 
     No object is read. When nothing changed since the newest version, that one is returned, with
     `created` false. Options that are not given come from the environment, `indexer.toml` and the
-    defaults, as with the command. Raises what `indexer.errors` draws; then nothing was recorded.
+    defaults, as with the command. `data` or `server` say where it is made; `to` is the URL of a
+    daemon that is told of what is listed here. Raises what `indexer.errors` draws; then nothing was
+    recorded.
     """
     settings = settings_of(
         {
-            "data": None if data is None else str(data),
+            **_where(data, server),
             "max_objects": max_objects,
             "on_limit": on_limit,
             "in_flight": in_flight,
@@ -98,52 +99,41 @@ def snapshot(
             "request_payer": request_payer,
         }
     )
-    request = SnapshotRequest(
-        uri=parse_source(uri),
-        name=parse_name(name),
+    order = order_of(
+        settings,
+        uri=uri,
+        name=name,
         type=type,
-        aliases=tuple(aliases),
+        aliases=list(aliases),
         notes=notes,
-        objects_max=settings["max_objects"],
-        on_limit=settings["on_limit"],
         allow_empty=allow_empty,
     )
+    place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])
-    with Portal(open_app(settings.data, log=log)) as portal:
-        done = portal.run(lambda app: app.snapshot(request, source_options(settings)))
-    return Version(done.result.version, settings.data, done.result.created)
+    with Portal(open_workspace(place, defaults=defaults_of(settings), to=to, log=log)) as portal:
+        done = portal.run(lambda workspace: workspace.snapshot(order))
+    return Version(
+        done.result.version, place if to is None else Place(place.data, to), done.result.created
+    )
 
 
-def open(ref: str, *, data: str | Path | None = None) -> Version:  # noqa: A001 - as in `io.open`
+def open(  # noqa: A001 - as in `io.open`
+    ref: str, *, data: str | Path | None = None, server: str | None = None
+) -> Version:
     """The version that `ref` names: `project/artifact:v3`, `:latest`, an alias, `@sha256:…`.
 
     Raises `InvalidReference` and `NoSuchVersion`.
     """
     wanted = parse_reference(ref)
-    folder = settings_of({"data": None if data is None else str(data)}).data
-    with Portal(open_app(folder, creates=False)) as portal:
-        record = portal.run(lambda app: app.catalog.reader.version(wanted.name, wanted.selector))
-    return Version(record, folder)
+    place = place_of(settings_of(_where(data, server)))
+    with Portal(open_workspace(place, creates=False)) as portal:
+        record = portal.run(lambda workspace: workspace.version(wanted))
+    return Version(record, place)
 
 
-def settings_of(options: dict[str, object]) -> Settings:
-    """All settings, of which `options` were given here."""
-    return load_settings(options, os.environ, Path.cwd())
+def _where(data: str | Path | None, server: str | None) -> dict[str, object]:
+    return {"data": None if data is None else str(data), "server": server}
 
 
-def source_options(settings: Settings) -> SourceOptions:
-    """How sources are reached under these settings."""
-    return SourceOptions(
-        s3=S3Options(
-            profile=settings["profile"],
-            region=settings["region"],
-            endpoint_url=settings["endpoint_url"],
-            no_sign_request=settings["no_sign_request"],
-            request_payer=settings["request_payer"],
-        ),
-        in_flight=settings["in_flight"],
-    )
-
-
-async def _read_shard(digest: str, app: App) -> pa.Table:
-    return await app.catalog.content.shard(digest)
+async def _read_shard(digest: str, workspace: Workspace) -> pa.Table:
+    return await workspace.shard(digest)

@@ -94,7 +94,133 @@ PROGRESS_LINE_INTERVAL_S: Final = 5.0
 
 NOTES_CHARACTERS_MAX: Final = 100_000
 
+REQUEST_ID_CHARACTERS_MAX: Final = 128
+"""Of the name that a client gives a commit, or a request by its Idempotency-Key."""
+
+SIZE_BYTES_MAX: Final = 2**63 - 1
+"""Sizes and counts are kept in 64 bits."""
+
+PAGES_PARSED_PER_TURN_MAX: Final = 4
+"""Pages that all jobs together parse before the loop sees to its connections again. A page is 1.5
+to 2.5 ms with the cuts and joins that follow it, so people wait 10 ms for their turn."""
+
+JOBS_RUNNING_MAX: Final = 4
+"""Jobs that list at once; more only share the same cores. The others wait in line."""
+
+JOBS_MAX: Final = 64
+
+JOBS_WAITING_MAX: Final = 1_000
+"""Jobs in line; who asks for more is told to come again."""
+
+JOBS_KEPT_MAX: Final = 1_000
+"""Ended jobs that are still known; their versions are in the catalog."""
+
+JOBS_STOP_TIMEOUT_S: Final = 20.0
+"""How long jobs may take to end when the daemon stops: a commit that has begun is not given up."""
+
+IDEMPOTENCY_KEYS_MAX: Final = 10_000
+IDEMPOTENCY_KEY_AGE_S: Final = 86_400.0
+"""A request that is repeated with its Idempotency-Key within a day is not done twice."""
+
+PORT_DEFAULT: Final = 8765
+PORT_MAX: Final = 65_535
+
+CONNECTIONS_MAX: Final = 800
+"""Connections of a daemon at once; a user's process may usually have 1,024 files open."""
+
+EVENT_STREAMS_MAX: Final = 400
+"""Followers of jobs at once, each of which keeps a connection."""
+
+REQUEST_LINE_BYTES_MAX: Final = 16 * 1024
+"""A key of 1,024 bytes is 3 kB when quoted, and may be there twice, as prefix and in a cursor."""
+
+REQUEST_HEADER_BYTES_MAX: Final = 16 * 1024
+REQUEST_HEADERS_MAX: Final = 64
+
+REQUEST_BODY_BYTES_MAX: Final = MIB
+"""An order is some kilobytes."""
+
+COMMIT_BODY_BYTES_MAX: Final = 64 * MIB
+"""A root takes 200 bytes a shard and a tile 250 bytes: 10^9 objects are 27 MB."""
+
+SHARD_BYTES_MAX: Final = 256 * MIB
+"""65,536 rows of the longest keys and ETags there may be are 140 MB before compression."""
+
+SHARD_ROWS_BYTES_MAX: Final = 512 * MIB
+"""What a shard's rows may take in memory, as its file says; a small file may claim anything."""
+
+IDLE_TIMEOUT_S: Final = 30.0
+"""A connection on which no request is being answered for so long is closed: one that is kept open,
+and one that sends the head of a request letter by letter. Clients keep theirs for less."""
+
+BODY_TIMEOUT_S: Final = 60.0
+"""How long a body may take to arrive, from its request's head to its last byte; a shard of usual
+size takes a slow line of 1 Mbit/s some 5 s."""
+
+BODIES_BYTES_MAX: Final = 512 * MIB
+"""Bodies that are being read and worked on, all together."""
+
+SEND_TIMEOUT_S: Final = 60.0
+"""How long a client may take to read an answer."""
+
+UNAVAILABLE_RETRY_AFTER_S: Final = 5.0
+"""When to ask again what a daemon could not answer just now."""
+
+SERVER_STOP_TIMEOUT_S: Final = 10.0
+"""How long requests that are being answered may take to end when the daemon stops."""
+
+LAG_INTERVAL_S: Final = 0.1
+"""How often the event loop is asked how far it is behind."""
+
+ANSWER_TIMEOUT_S: Final = 120.0
+"""How long one request may take to be answered, event streams apart."""
+
+EVENT_HEARTBEAT_S: Final = 15.0
+EVENT_SEND_TIMEOUT_S: Final = 10.0
+"""A follower that does not take an event within this is let go; it may come again."""
+
+EVENT_INTERVAL_S: Final = 0.25
+"""Followers hear of a job this often at most."""
+
+PAGE_RESULTS_DEFAULT: Final = 100
+PAGE_RESULTS_MAX: Final = 1_000
+"""Results on one page of the HTTP interface."""
+
+CURSOR_CHARACTERS_MAX: Final = 4_096
+
+DISK_FREE_BYTES_MIN: Final = 64 * MIB
+"""With less than that free, the daemon says that it is not ready: a snapshot may not fit."""
+
+DAEMON_REQUESTS_MAX: Final = 8
+"""Requests of one client to a daemon at once: each shard being told takes one, a commit another."""
+
+JOB_CANCEL_TIMEOUT_S: Final = 5.0
+"""How long a client that is interrupted tries to tell the daemon so."""
+
+DAEMON_ATTEMPTS_MAX: Final = 5
+DAEMON_TIMEOUT_S: Final = 150.0
+"""A client waits for longer than a daemon takes for an answer."""
+
+FOLDER_ROWS_WAITING_MAX: Final = 10_000
+"""Rows of a folder index that are written at once: a shard of long keys may be thirty million."""
+
+FOLDER_PAGE_SHARDS_MAX: Final = 8
+"""Shards that one page of a folder reads, so that files scattered between large folders do not
+make it a pass over the version: a shard of mean size takes some 10 ms, the largest 40."""
+
+FOLDER_INDEX_WAIT_S_MAX: Final = 60.0
+"""How long a page waits while another one's folder index is made anew, at some million entries a
+second."""
+
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
 assert DATA_FOLDER_LOCK_POLL_S < DATABASE_BUSY_TIMEOUT_S
+assert EVENT_STREAMS_MAX < CONNECTIONS_MAX
+assert COMMIT_BODY_BYTES_MAX < SHARD_BYTES_MAX < BODIES_BYTES_MAX
+assert DAEMON_REQUESTS_MAX > SEALS_IN_FLIGHT_MAX
+assert DATABASE_BUSY_TIMEOUT_S < ANSWER_TIMEOUT_S < DAEMON_TIMEOUT_S
+assert JOBS_RUNNING_MAX <= JOBS_MAX
+assert PAGE_RESULTS_MAX <= CATALOG_ROWS_MAX
+assert FOLDER_PAGE_SHARDS_MAX > 1
+assert FOLDER_INDEX_WAIT_S_MAX < ANSWER_TIMEOUT_S

@@ -23,7 +23,7 @@ from indexer.keyspace import CUT_RULE
 
 FORMAT: Final = "indexer-manifest/1"
 
-_SHARD_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+SHARD_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _read_source(document: dict[str, Any]) -> SourceRef:
 
 def _read_shard(document: dict[str, Any]) -> ShardRef:
     digest, rows, size_bytes = document["digest"], document["rows"], document["size"]
-    if not (_SHARD_DIGEST.fullmatch(digest) and type(rows) is type(size_bytes) is int):
+    if not (SHARD_DIGEST.fullmatch(digest) and type(rows) is type(size_bytes) is int):
         raise ValueError(f"{document!r} is no shard")
     if not (rows > 0 and size_bytes >= 0):
         raise ValueError(f"{document!r} is no shard")

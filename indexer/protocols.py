@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from indexer.errors import Ability
 from indexer.keyspace import Key, KeyRange
+from indexer.limits import IN_FLIGHT_DEFAULT
 from indexer.manifest import Manifest
 from indexer.page import Page
+from indexer.records import CommitResult, ScanRecord, VersionRecord
 from indexer.references import ArtifactName, SourceUri
 
 # ---------------------------------------------------------------------------- stores
@@ -110,6 +110,25 @@ class Connection(Protocol):
     async def lone_object(self, uri: SourceUri) -> Page | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How to reach S3; what is None is found by the AWS rules."""
+
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    no_sign_request: bool = False
+    request_payer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How sources are reached: one set of options a scheme, and the most requests in flight."""
+
+    s3: S3Options = field(default_factory=S3Options)
+    in_flight: int = IN_FLIGHT_DEFAULT
+
+
 class EndpointFacts(Protocol):
     """What endpoints were found to honour, kept between runs."""
 
@@ -142,30 +161,8 @@ class BlobStore(Protocol):
 
 # -------------------------------------------------------------------------- tracking
 
-
-class Consistency(StrEnum):
-    """Of what moment a version is."""
-
-    INSTANT = "instant"
-    WINDOW = "window"
-    PARTIAL = "partial"
-
-
-@dataclass(frozen=True, slots=True)
-class ScanRecord:
-    """What is kept of one scan beside the manifest, outside of its digest.
-
-    `tiling` is the JSON of the tiles that were listed. `statistics` are figures for people
-    (requests, seconds), `sources` what each source was opened with (endpoint, region; no secret).
-    """
-
-    started_at: datetime
-    finished_at: datetime
-    listed: int
-    consistency: Consistency
-    tiling: bytes
-    statistics: dict[str, Any] = field(default_factory=dict)
-    sources: list[dict[str, Any]] = field(default_factory=list)
+ANYWHERE: Final = -1
+"""As what an alias is expected to mean: whatever it means now, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,44 +182,6 @@ class CommitRequest:
     aliases: Sequence[str] = ()
     notes: str | None = None
     expect: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VersionRecord:
-    """A version as the tracker knows it.
-
-    `wandb_digest` is null where a W&B manifest cannot hold the version, and `wandb_reason` says
-    why. `confirmed_at` is when a scan last found it unchanged.
-    """
-
-    name: ArtifactName
-    type: str
-    number: int
-    digest: str
-    wandb_digest: str | None
-    wandb_reason: str | None
-    objects: int
-    size_bytes: int
-    listed: int
-    consistency: Consistency
-    aliases: tuple[str, ...]
-    notes: str
-    run_id: str
-    created_at: datetime
-    confirmed_at: datetime
-
-    @property
-    def ref(self) -> str:
-        """The version's full reference, as a user writes it."""
-        return f"{self.name}:v{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class CommitResult:
-    """What a commit came to: the version, and whether it is a new one."""
-
-    version: VersionRecord
-    created: bool
 
 
 class Tracker(Protocol):

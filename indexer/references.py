@@ -12,18 +12,24 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from indexer.errors import InvalidReference
 from indexer.keyspace import KEY_BYTES_MAX
+from indexer.limits import PORT_DEFAULT
 from indexer.telemetry import without_credentials
 
-NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+NAME_CHARACTERS: Final = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}"
+"""Without `.` and `..`, which mean folders wherever a name becomes part of a path or a URL."""
+
+NAME_PATTERN: Final = re.compile(NAME_CHARACTERS)
 VERSION_PATTERN: Final = re.compile(r"v(0|[1-9][0-9]{0,8})")
 DIGEST_PATTERN: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _BUCKET_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _SCHEME_PATTERN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 SCHEMES: Final = ("s3",)
+SERVER_SCHEMES: Final = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +153,21 @@ def parse_alias(text: str) -> str:
             f"{text!r} is no alias to set: 'latest' moves by itself, and v0, v1, … are versions."
         )
     return text
+
+
+def parse_server(text: str) -> str:
+    """The URL of a daemon, without a slash at its end. Raises `InvalidReference`."""
+    quoted = repr(without_credentials(text))
+    example = f"write one such as http://127.0.0.1:{PORT_DEFAULT}"
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in SERVER_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url, parts = False, urlsplit("")
+    if not is_url or not text.isascii() or not text.isprintable() or " " in text:
+        raise InvalidReference(f"{quoted} is no URL of a daemon: {example}.")
+    if "@" in parts.netloc:
+        raise InvalidReference(f"{quoted} holds a user name or a password: leave them out.")
+    if parts.query or parts.fragment:
+        raise InvalidReference(f"{quoted} has more than a host, a port and a path: {example}.")
+    return text.rstrip("/")

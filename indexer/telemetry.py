@@ -13,14 +13,61 @@ import logging
 import os
 import re
 import sys
-from collections.abc import MutableMapping
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+LATENCY_BOUNDS_S: Final = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
+"""Upper bounds of the buckets for how long a store takes to answer."""
+
+DURATION_BOUNDS_S: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
+"""Upper bounds of the buckets for how long a job runs."""
+
+ADDED: Final = (
+    "objects_listed", "objects_abandoned", "requests", "retries", "throttles", "segments",
+    "shards_new", "shards_reused", "shard_bytes",
+)  # fmt: skip
+"""The counters that are added up over jobs."""
+
+
+class Histogram:
+    """How many observations there were up to each bound, beyond the last one, and their sum."""
+
+    def __init__(self, bounds_s: Sequence[float] = LATENCY_BOUNDS_S) -> None:
+        self.bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Counts one."""
+        self.counts[bisect_left(self.bounds_s, seconds)] += 1
+        self.sum_s += seconds
+
+    def add(self, other: Histogram) -> None:
+        """Counts all that another one has counted."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.sum_s += other.sum_s
 
 
 @dataclass(slots=True)
 class Counters:
-    """The figures of one job."""
+    """The figures of one job. `answers` are those of the store, by operation and outcome."""
 
     objects_listed: int = 0
     requests: int = 0
@@ -30,12 +77,47 @@ class Counters:
     open_segments: int = 0
     shards_new: int = 0
     shards_reused: int = 0
+    shard_bytes: int = 0
+    open_requests: int = 0
+    open_limit: int = 0
+    objects_abandoned: int = 0
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    latencies: Histogram = field(default_factory=Histogram)
+
+    def answered(self, operation: str, outcome: str, seconds: float) -> None:
+        """Counts what a request to the store came to, and how long that took."""
+        self.answers[operation, outcome] += 1
+        self.latencies.observe(seconds)
 
     def start_again(self) -> None:
         """Forgets what was listed, as the job begins anew; requests were made all the same."""
+        self.objects_abandoned += self.objects_listed
         self.objects_listed = 0
         self.segments = self.open_segments = 0
         self.shards_new = self.shards_reused = 0
+
+
+class Totals:
+    """The figures of all jobs that have ended, and how many ended in which way."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.jobs: Counter[str] = Counter()
+        self.durations = Histogram(DURATION_BOUNDS_S)
+
+    def add(self, counters: Counters) -> None:
+        """Adds the figures of a job."""
+        total = self.counters
+        for name in ADDED:
+            setattr(total, name, getattr(total, name) + getattr(counters, name))
+        total.answers.update(counters.answers)
+        total.latencies.add(counters.latencies)
+
+    def ended(self, state: str, seconds: float | None) -> None:
+        """Counts a job that ended, and how long it ran if it did."""
+        self.jobs[state] += 1
+        if seconds is not None:
+            self.durations.observe(seconds)
 
 
 SECRET_NAMES: Final = re.compile(

@@ -6,14 +6,15 @@ Invariants
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
-from indexer.artifact.entries import Entry
-from indexer.catalog.reader import ArtifactRecord, ProjectRecord
+import msgspec
+
 from indexer.console import Console, shown
-from indexer.job import Snapshot
-from indexer.protocols import VersionRecord
+from indexer.records import ArtifactRecord, Entry, ProjectRecord, Snapshot, VersionRecord
+from indexer.wire.artifacts import ArtifactDocument, EntryDocument, ProjectDocument, VersionDocument
+from indexer.wire.base import Answer
+from indexer.wire.jobs import JobDocument
 
 
 def bytes_shown(size_bytes: int) -> str:
@@ -23,26 +24,9 @@ def bytes_shown(size_bytes: int) -> str:
     return f"{size_bytes / 1024**power:,.{1 if power else 0}f} {units[power]}"
 
 
-def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
-    """What a snapshot came to, as its one JSON object."""
-    version = snapshot.result.version
-    return {
-        "ref": version.ref,
-        "version": f"v{version.number}",
-        "created": snapshot.result.created,
-        "digest": version.digest,
-        "wandb_digest": version.wandb_digest,
-        "wandb_reason": version.wandb_reason,
-        "objects": version.objects,
-        "listed": snapshot.listed,
-        "bytes": version.size_bytes,
-        "shards_new": snapshot.shards_new,
-        "shards_reused": snapshot.shards_reused,
-        "requests": snapshot.requests,
-        "elapsed_s": round(snapshot.elapsed_s, 3),
-        "consistency": str(version.consistency),
-        "warnings": list(snapshot.warnings),
-    }
+def document(answer: Answer) -> dict[str, Any]:
+    """A document as the JSON object that is printed of it."""
+    return msgspec.to_builtins(answer)  # type: ignore[no-any-return]
 
 
 def show_snapshot(console: Console, snapshot: Snapshot) -> None:
@@ -60,45 +44,6 @@ def show_snapshot(console: Console, snapshot: Snapshot) -> None:
     )
     if version.consistency == "partial":
         console.line("  partial  there are more objects; this version is not 'latest'")
-
-
-def version_document(version: VersionRecord) -> dict[str, Any]:
-    """A version as a JSON object."""
-    return {
-        "ref": version.ref,
-        "project": version.name.project,
-        "artifact": version.name.artifact,
-        "version": f"v{version.number}",
-        "type": version.type,
-        "digest": version.digest,
-        "wandb_digest": version.wandb_digest,
-        "wandb_reason": version.wandb_reason,
-        "objects": version.objects,
-        "bytes": version.size_bytes,
-        "listed": version.listed,
-        "consistency": str(version.consistency),
-        "aliases": list(version.aliases),
-        "notes": version.notes,
-        "run": version.run_id,
-        "created_at": version.created_at,
-        "confirmed_at": version.confirmed_at,
-    }
-
-
-def entry_document(entry: Entry) -> dict[str, Any]:
-    """An entry as a JSON object; a path that is no UTF-8 is given in base64."""
-    document: dict[str, Any] = {
-        "size": entry.size,
-        "uri": entry.uri,
-        "etag": entry.etag,
-        "version_id": entry.version_id,
-        "last_modified": entry.last_modified,
-        "storage_class": entry.storage_class,
-    }
-    try:
-        return {"path": entry.path.decode(), **document}
-    except UnicodeDecodeError:
-        return {"path_base64": base64.b64encode(entry.path).decode(), **document}
 
 
 def show_version(console: Console, version: VersionRecord) -> None:
@@ -125,14 +70,7 @@ def show_projects(console: Console, projects: list[ProjectRecord]) -> None:
     """Projects, one a line."""
     if console.is_json:
         for project in projects:
-            console.record(
-                {
-                    "project": project.name,
-                    "artifacts": project.artifacts,
-                    "versions": project.versions,
-                    "updated_at": project.updated_at,
-                }
-            )
+            console.record(document(ProjectDocument.of(project)))
         return
     rows = ((p.name, p.artifacts, p.versions, p.updated_at) for p in projects)
     console.table(("PROJECT", "ARTIFACTS", "VERSIONS", "UPDATED"), rows)
@@ -142,16 +80,7 @@ def show_artifacts(console: Console, artifacts: list[ArtifactRecord]) -> None:
     """Artifacts of a project, one a line."""
     if console.is_json:
         for artifact in artifacts:
-            latest = version_document(artifact.latest) if artifact.latest else None
-            console.record(
-                {
-                    "artifact": str(artifact.name),
-                    "type": artifact.type,
-                    "versions": artifact.versions,
-                    "latest": latest,
-                    "updated_at": artifact.updated_at,
-                }
-            )
+            console.record(document(ArtifactDocument.of(artifact)))
         return
     rows = (
         (
@@ -173,7 +102,7 @@ def show_versions(console: Console, versions: list[VersionRecord]) -> None:
     """Versions of an artifact, one a line."""
     if console.is_json:
         for version in versions:
-            console.record(version_document(version))
+            console.record(document(VersionDocument.of(version)))
         return
     rows = (
         (
@@ -194,6 +123,41 @@ def show_versions(console: Console, versions: list[VersionRecord]) -> None:
 def show_entry(console: Console, entry: Entry) -> None:
     """An entry, as one line."""
     if console.is_json:
-        console.record(entry_document(entry))
+        console.record(document(EntryDocument.of(entry)))
         return
     console.line(f"{entry.size:>14,}  {shown(entry.last_modified)}  {shown(entry.path)}")
+
+
+def show_jobs(console: Console, jobs: list[JobDocument]) -> None:
+    """Jobs, one a line."""
+    if console.is_json:
+        for job in jobs:
+            console.record(document(job))
+        return
+    rows = (
+        (job.id, job.state, job.name, job.uri, job.progress.objects_listed, job.created_at)
+        for job in jobs
+    )
+    console.table(("JOB", "STATE", "ARTIFACT", "SOURCE", "OBJECTS", "ASKED"), rows)
+
+
+def show_job(console: Console, job: JobDocument) -> None:
+    """A job, for people."""
+    if console.is_json:
+        console.record(document(job))
+        return
+    lines = {
+        "state": job.state,
+        "source": job.uri,
+        "artifact": job.name,
+        "objects": job.progress.objects_listed,
+        "requests": job.progress.requests,
+        "asked": job.created_at,
+        "started": job.started_at,
+        "ended": job.finished_at,
+        "version": job.result.ref if job.result else None,
+        "problem": job.problem.detail if job.problem else None,
+    }
+    console.line(job.id)
+    for name, value in lines.items():
+        console.line(f"  {name:<12} {shown(value)}")

@@ -8,29 +8,14 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.content import ContentStore
-from indexer.manifest import Manifest, ShardRef, SourceRef
-from indexer.page import etag_texts
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry for people and JSON; `path` is the object's key below the source."""
-
-    path: bytes
-    size: int
-    uri: str
-    etag: str | None
-    version_id: str | None
-    last_modified: datetime | None
-    storage_class: str | None
+from indexer.entries import entries_of
+from indexer.manifest import Manifest, ShardRef
+from indexer.records import Entry, FolderPage
 
 
 def shards_below(manifest: Manifest, prefix: bytes) -> Iterator[ShardRef]:
@@ -44,12 +29,20 @@ def shards_below(manifest: Manifest, prefix: bytes) -> Iterator[ShardRef]:
         before = shard.max_path
 
 
+class Shards(Protocol):
+    """Where shards are read from."""
+
+    async def shard(self, digest: str) -> pa.Table:
+        """A shard's rows. Raises `CorruptContent`."""
+        ...
+
+
 async def read_entries(
-    content: ContentStore, manifest: Manifest, prefix: bytes = b""
+    shards: Shards, manifest: Manifest, prefix: bytes = b""
 ) -> AsyncIterator[pa.Table]:
     """The rows whose paths start with `prefix`, a table a shard. Raises `CorruptContent`."""
     for shard in shards_below(manifest, prefix):
-        table = within(await content.shard(shard.digest), prefix)
+        table = within(await shards.shard(shard.digest), prefix)
         if table.num_rows:
             yield table
 
@@ -59,27 +52,22 @@ def within(table: pa.Table, prefix: bytes) -> pa.Table:
     return table.filter(pc.starts_with(table.column("path"), prefix)) if prefix else table
 
 
-def entries_of(table: pa.Table, source: SourceRef) -> Iterator[Entry]:
-    """The rows of a table one by one, for output."""
-    columns: dict[str, list[Any]] = {
-        name: table.column(name).to_pylist() for name in table.schema.names
-    }
-    etags = etag_texts(table).to_pylist()
-    nothing = [None] * table.num_rows
-    for row, path in enumerate(columns["path"]):
-        given = columns.get("uri", nothing)[row]
-        yield Entry(
-            path=path,
-            size=columns["size"][row],
-            uri=given or uri_of(source, path),
-            etag=etags[row],
-            version_id=columns.get("version_id", nothing)[row],
-            last_modified=columns.get("last_modified", nothing)[row],
-            storage_class=columns.get("storage_class", nothing)[row],
-        )
+async def entries_page(
+    shards: Shards, manifest: Manifest, prefix: bytes, after: bytes | None, limit: int
+) -> FolderPage:
+    """At most `limit` entries after the path `after` whose paths start with `prefix`.
 
-
-def uri_of(source: SourceRef, path: bytes) -> str:
-    """The URI of the object at `path`: a folder's entries lie below it, an object is itself."""
-    is_folder = source.uri.endswith("/")
-    return source.uri + path.decode("utf-8", "surrogateescape") if is_folder else source.uri
+    `next` is the last one's path where more may follow; then there is at least one.
+    """
+    found: list[Entry] = []
+    for shard in shards_below(manifest, prefix):
+        if after is not None and shard.max_path <= after:
+            continue
+        table = within(await shards.shard(shard.digest), prefix)
+        if after is not None:
+            table = table.filter(pc.greater(table.column("path"), after))
+        found += entries_of(table.slice(0, limit + 1 - len(found)), manifest.sources[0])
+        if len(found) > limit:
+            kept = tuple(found[:limit])
+            return FolderPage(kept, kept[-1].path)
+    return FolderPage(tuple(found), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from indexer.catalog.database import Database
 from indexer.catalog.facts import Facts
 from indexer.catalog.folder import DataFolder, FolderBlobStore
+from indexer.catalog.folders import FolderIndexes, Folders
 from indexer.catalog.labels import Labels
 from indexer.catalog.reader import Reader
 from indexer.catalog.tracker import CatalogTracker
@@ -27,6 +28,7 @@ class Catalog:
     content: ContentStore
     tracker: CatalogTracker
     reader: Reader
+    folders: Folders
     labels: Labels
     facts: Facts
 
@@ -42,11 +44,16 @@ class Catalog:
             async with Database.open(folder, clock) as database:
                 files = FolderBlobStore(folder.path, threads)
                 content = ContentStore(files)
+                indexes = FolderIndexes(files, content, threads)
+                tracker = CatalogTracker(
+                    database, files, content, indexes, threads=threads, clock=clock
+                )
                 yield cls(
                     folder=folder,
                     content=content,
-                    tracker=CatalogTracker(database, files, content, threads, clock),
+                    tracker=tracker,
                     reader=Reader(database),
+                    folders=Folders(indexes, tracker.manifest),
                     labels=Labels(database, clock),
                     facts=Facts(database, clock),
                 )

@@ -20,7 +20,8 @@ from indexer.catalog.records import read_version
 from indexer.catalog.schema import artifact_types, artifacts, manifests, projects, runs, scans
 from indexer.catalog.schema import versions as versions_table
 from indexer.commit_rules import LATEST, check_repeated, is_unchanged, type_of
-from indexer.protocols import CommitRequest, CommitResult, Consistency
+from indexer.protocols import CommitRequest
+from indexer.records import CommitResult, Consistency
 from indexer.wandb_digest import WandbDigest
 
 

@@ -28,9 +28,11 @@ from workers.threads import Threads
 FORMAT: Final = 1
 """The layout of the folder's files; the catalog's own schema has revisions of its own."""
 
+TEMPORARY: Final = ".tmp-"
+"""What the name of a file begins with that is being written."""
+
 _MARK: Final = re.compile(r"bucket-indexer data folder, format ([0-9]{1,9})\n")
-_SUFFIXES: Final = {"shards": ".parquet"}
-_TEMPORARY: Final = ".tmp-"
+_SUFFIXES: Final = {"shards": ".parquet", "folders": ".db"}
 _NAME: Final = re.compile(r"(?:[a-z0-9][a-z0-9.-]*/)?[a-z0-9][a-z0-9.-]*")
 
 
@@ -150,7 +152,7 @@ def write_whole(path: Path, data: bytes, *, temporary: Path) -> None:
 
     `temporary` is a folder on the same disk, for the file until then.
     """
-    descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=temporary)
+    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=temporary)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -206,10 +208,10 @@ def _check_mark(folder: Path) -> None:
 def _sweep(folder: Path, now: datetime) -> None:
     """Removes what processes that were killed have left half written."""
     oldest_s = now.timestamp() - TEMPORARY_FILE_AGE_S
-    for place in (folder, folder / "shards", folder / "blobs"):
+    for place in (folder, *(folder / kind for kind in ("shards", "blobs", "folders"))):
         with suppress(FileNotFoundError), os.scandir(place) as entries:
             for entry in entries:
-                if entry.name.startswith(_TEMPORARY) and entry.stat().st_mtime < oldest_s:
+                if entry.name.startswith(TEMPORARY) and entry.stat().st_mtime < oldest_s:
                     Path(entry).unlink(missing_ok=True)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, update
 
@@ -20,12 +19,10 @@ from indexer.catalog.records import read_version
 from indexer.catalog.schema import alias_moves, aliases, versions
 from indexer.commit_rules import check_notes
 from indexer.errors import CommitConflict
-from indexer.protocols import VersionRecord
+from indexer.protocols import ANYWHERE
+from indexer.records import VersionRecord
 from indexer.references import ArtifactName, parse_alias
 from workers.clock import Clock
-
-ANYWHERE: Final = -1
-"""As `expect`: wherever the alias is now, or is not."""
 
 
 class Labels:
@@ -54,10 +51,15 @@ class Labels:
         parse_alias(alias)
         return await self._database.write(_remove, _Alias(name, alias, expect, self._now()))
 
-    async def set_notes(self, name: ArtifactName, number: int, notes: str) -> VersionRecord:
-        """Replaces a version's notes. Raises `InvalidSetting` when they are too long."""
+    async def set_notes(
+        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    ) -> VersionRecord:
+        """Replaces a version's notes. Raises `InvalidSetting` when they are too long.
+
+        If they are not `expect` any more, where that is given, raises `CommitConflict`.
+        """
         check_notes(notes)
-        return await self._database.write(_set_notes, name, number, notes)
+        return await self._database.write(_set_notes, name, number, notes, expect)
 
     def _now(self) -> datetime:
         return self._clock.now()
@@ -104,9 +106,13 @@ def _remove(connection: Connection, change: _Alias) -> VersionRecord:
 
 
 def _set_notes(
-    connection: Connection, name: ArtifactName, number: int, notes: str
+    connection: Connection, name: ArtifactName, number: int, notes: str, expect: str | None
 ) -> VersionRecord:
     _, version_id = require_version(connection, name, f"v{number}")
+    if expect is not None and read_version(connection, version_id).notes != expect:
+        raise CommitConflict(
+            f"the notes on {name}:v{number} were changed meanwhile. Look again, and repeat."
+        )
     connection.execute(update(versions).where(versions.c.id == version_id).values(notes=notes))
     return read_version(connection, version_id)
 

@@ -15,7 +15,7 @@ from indexer.catalog.schema import aliases, artifacts, projects, versions
 from indexer.commit_rules import LATEST
 from indexer.errors import NoSuchVersion
 from indexer.limits import NAMES_COMPARED_MAX, NAMES_SUGGESTED_MAX
-from indexer.protocols import Consistency
+from indexer.records import Consistency
 from indexer.references import DIGEST_PATTERN, VERSION_PATTERN, ArtifactName
 
 

@@ -9,11 +9,6 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeVar
-
 from sqlalchemy import Connection, func, select
 
 from indexer.catalog.database import Database
@@ -30,74 +25,15 @@ from indexer.catalog.schema import (
 )
 from indexer.commit_rules import LATEST
 from indexer.limits import CATALOG_ROWS_MAX
-from indexer.protocols import Consistency, VersionRecord
+from indexer.records import (
+    AliasMove,
+    ArtifactRecord,
+    Consistency,
+    ProjectRecord,
+    ScanSummary,
+    VersionRecord,
+)
 from indexer.references import ArtifactName
-
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectRecord:
-    """A project, how much there is in it, and when something was last committed to it."""
-
-    name: str
-    artifacts: int
-    versions: int
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactRecord:
-    """An artifact and its newest complete version, None where all are partial.
-
-    `updated_at` is the time of its last commit, also of one that changed nothing.
-    """
-
-    name: ArtifactName
-    type: str
-    versions: int
-    latest: VersionRecord | None
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ScanSummary:
-    """A scan that created a version or confirmed it; `tiling` is the name of a blob.
-
-    `id` ascends with time and is a cursor, nothing else.
-    """
-
-    id: int
-    run_id: str
-    created: bool
-    started_at: datetime
-    finished_at: datetime
-    listed: int
-    consistency: Consistency
-    tiling: str
-    statistics: dict[str, Any]
-    sources: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class AliasMove:
-    """Where an alias went: a version's number, or None when it was removed."""
-
-    number: int | None
-    moved_at: datetime
-
-
-async def collect(
-    read: Callable[..., Awaitable[list[Row]]], cursor: Callable[[Row], str | int]
-) -> list[Row]:
-    """All rows of one of the reader's lists; `cursor` is what of a row the list goes on after."""
-    rows: list[Row] = []
-    while True:
-        after = cursor(rows[-1]) if rows else None
-        page = await read(after=after, limit=CATALOG_ROWS_MAX)
-        rows += page
-        if len(page) < CATALOG_ROWS_MAX:
-            return rows
 
 
 class Reader:
@@ -105,6 +41,10 @@ class Reader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def ping(self) -> None:
+        """Returns if the catalog can be read."""
+        await self._database.read(_ping)
 
     async def projects(
         self, *, after: str | None = None, limit: int = CATALOG_ROWS_MAX
@@ -139,11 +79,19 @@ class Reader:
         """The scans of a version, first the one that created it, those after the id `after`."""
         return await self._database.read(_scans, name, selector, after, limit)
 
+    async def aliases(self, name: ArtifactName) -> dict[str, int]:
+        """An artifact's aliases by name, each with the number of the version it means."""
+        return await self._database.read(_aliases, name)
+
     async def alias_moves(
         self, name: ArtifactName, alias: str, *, limit: int = CATALOG_ROWS_MAX
     ) -> list[AliasMove]:
         """Where an alias has been, its last move first."""
         return await self._database.read(_alias_moves, name, alias, limit)
+
+
+def _ping(connection: Connection) -> None:
+    connection.execute(select(1))
 
 
 def _projects(connection: Connection, after: str | None, limit: int) -> list[ProjectRecord]:
@@ -244,6 +192,17 @@ def _scans(
         )
         for row in rows.mappings()
     ]
+
+
+def _aliases(connection: Connection, name: ArtifactName) -> dict[str, int]:
+    artifact_id = require_artifact(connection, name)
+    rows = connection.execute(
+        select(aliases.c.name, versions.c.number)
+        .join_from(aliases, versions, aliases.c.version_id == versions.c.id)
+        .where(aliases.c.artifact_id == artifact_id)
+        .order_by(aliases.c.name)
+    )
+    return {row.name: row.number for row in rows}
 
 
 def _alias_moves(

@@ -19,7 +19,7 @@ from indexer.catalog.schema import (
     projects,
     versions,
 )
-from indexer.protocols import Consistency, VersionRecord
+from indexer.records import Consistency, VersionRecord
 from indexer.references import ArtifactName
 
 SELECT_VERSIONS: Final = (

@@ -18,13 +18,15 @@ from sqlalchemy import Connection
 from indexer.catalog.commit import Evidence, commit, find_wandb_digest, outcome, repeated
 from indexer.catalog.database import Database
 from indexer.catalog.folder import FolderBlobStore
+from indexer.catalog.folders import FolderIndexes
 from indexer.catalog.lookup import find_artifact, find_newest
 from indexer.catalog.records import read_version
-from indexer.commit_rules import check_request, check_shard
+from indexer.commit_rules import check_request
 from indexer.content import ContentStore, decode_shard
 from indexer.errors import CorruptContent, NoSuchVersion
-from indexer.manifest import Manifest, ShardRef, read_manifest
-from indexer.protocols import CommitRequest, CommitResult, VersionRecord
+from indexer.manifest import Manifest, read_manifest
+from indexer.protocols import CommitRequest
+from indexer.records import CommitResult, VersionRecord
 from indexer.references import ArtifactName
 from indexer.wandb_digest import WandbDigest, WandbDigester
 from workers.clock import Clock
@@ -41,12 +43,15 @@ class CatalogTracker:
         database: Database,
         files: FolderBlobStore,
         content: ContentStore,
+        indexes: FolderIndexes,
+        *,
         threads: Threads,
         clock: Clock,
     ) -> None:
         self._database = database
         self._files = files
         self._content = content
+        self._indexes = indexes
         self._threads = threads
         self._clock = clock
 
@@ -77,7 +82,7 @@ class CatalogTracker:
         await self._content.put(request.manifest.root)
         evidence = Evidence(
             tiling=await self._content.put(request.scan.tiling),
-            wandb=await self._wandb_digest(request.manifest),
+            wandb=await self._survey(request.manifest),
             run_id=secrets.token_hex(RUN_ID_BYTES),
             now=self._clock.now(),
         )
@@ -96,18 +101,17 @@ class CatalogTracker:
             )
         await self._files.settle(names)
 
-    async def _wandb_digest(self, manifest: Manifest) -> WandbDigest:
-        """The manifest's W&B digest: as it is kept, or from all of its rows, which are verified."""
+    async def _survey(self, manifest: Manifest) -> WandbDigest:
+        """The manifest's W&B digest; its folder index is there afterwards.
+
+        Both are taken from all of its rows, which are verified, unless they are known already.
+        """
         known = await self._database.read(find_wandb_digest, manifest.digest)
-        if known is not None:
+        if known is not None and await self._indexes.has(manifest.digest):
             return known
         digester = WandbDigester()
-        previous: ShardRef | None = None
-        for shard in manifest.shards:
-            data = await self._content.shard_bytes(shard.digest)
-            await self._threads.run(_take_shard, digester, shard, data, previous)
-            previous = shard
-        return digester.finish()
+        await self._indexes.build(manifest, digester.add)
+        return known or digester.finish()
 
 
 def _file_of(shard_digest: str) -> str:
@@ -116,14 +120,6 @@ def _file_of(shard_digest: str) -> str:
 
 def _blob_of(manifest_digest: str) -> str:
     return manifest_digest.removeprefix("sha256:")
-
-
-def _take_shard(
-    digester: WandbDigester, shard: ShardRef, data: bytes, previous: ShardRef | None
-) -> None:
-    rows = decode_shard(data, shard.digest)
-    check_shard(shard, rows, previous)
-    digester.add(rows)
 
 
 def _parent(

@@ -10,28 +10,25 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import replace
-from uuid import uuid4
 
 from indexer.errors import CommitConflict, CommitUnknown
 from indexer.limits import COMMIT_ATTEMPTS_MAX
 from indexer.manifest import Manifest
 from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import CommitRequest, CommitResult, Consistency, ScanRecord, Tracker
+from indexer.protocols import CommitRequest, Tracker
+from indexer.records import CommitResult, Consistency, ScanRecord
 
 
-async def commit(
-    tracker: Tracker,
+def wanted_of(
     request: SnapshotRequest,
     manifest: Manifest,
     scan: ScanRecord,
+    request_id: str,
     parent_digest: str | None,
-) -> CommitResult:
-    """Commits a manifest as what `request` names.
-
-    Raises `CommitConflict` when others were faster too often, and what the tracker raises.
-    """
-    wanted = CommitRequest(
-        request_id=uuid4().hex,
+) -> CommitRequest:
+    """The commit of a manifest as what `request` names, after the version with that digest."""
+    return CommitRequest(
+        request_id=request_id,
         name=request.name,
         type=request.type,
         manifest=manifest,
@@ -40,7 +37,14 @@ async def commit(
         notes=request.notes,
         expect=parent_digest,
     )
-    is_partial = scan.consistency is Consistency.PARTIAL
+
+
+async def commit(tracker: Tracker, wanted: CommitRequest) -> CommitResult:
+    """Commits, again and again while others are faster.
+
+    Raises `CommitConflict` when they were too often, and what the tracker raises.
+    """
+    is_partial = wanted.scan.consistency is Consistency.PARTIAL
     for _ in range(COMMIT_ATTEMPTS_MAX):
         try:
             return await tracker.commit(wanted)
@@ -48,8 +52,8 @@ async def commit(
             if result := await tracker.outcome(wanted.request_id):
                 return result
         except CommitConflict:
-            parent = await tracker.parent(request.name, partial=is_partial)
+            parent = await tracker.parent(wanted.name, partial=is_partial)
             wanted = replace(wanted, expect=parent.digest if parent else None)
     raise CommitConflict(
-        f"{request.name}: others committed first, {COMMIT_ATTEMPTS_MAX} times in a row. Try again."
+        f"{wanted.name}: others committed first, {COMMIT_ATTEMPTS_MAX} times in a row. Try again."
     )

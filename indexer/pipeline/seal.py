@@ -77,6 +77,7 @@ class Sealer:
             data = await self._threads.run(encode_shard, table)
             await self._tracker.put_shard(shard.digest, data)
             self._counters.shards_new += 1
+            self._counters.shard_bytes += len(data)
         self._known.add(shard.digest)
         return shard
 

@@ -25,12 +25,17 @@ from indexer.errors import (
     NotFound,
 )
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
-from indexer.limits import PAGE_ROWS
+from indexer.limits import PAGE_ROWS, PAGES_PARSED_PER_TURN_MAX
 from indexer.page import Page, make_page, pack_etags
-from indexer.protocols import EndpointFacts, ListedPage, OpenedSource, StoreProperties
+from indexer.protocols import (
+    EndpointFacts,
+    ListedPage,
+    OpenedSource,
+    S3Options,
+    StoreProperties,
+)
 from indexer.references import SourceUri
 from indexer.stores.s3_client import (
-    S3Options,
     chosen_endpoint,
     new_session,
     open_client,
@@ -41,6 +46,7 @@ from indexer.stores.s3_minio import Directories
 from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
 from indexer.stores.s3_wire import unquoted
 from indexer.telemetry import Counters
+from workers.turns import Turns
 
 UNLISTED_VERSIONS: Final = (
     "Versions cannot be listed ({reason}), so entries are identified by ETag; the permission for "
@@ -50,22 +56,34 @@ UNLISTED_VERSIONS: Final = (
 
 @asynccontextmanager
 async def connect(
-    options: S3Options, facts: EndpointFacts, counters: Counters
+    options: S3Options, facts: EndpointFacts, counters: Counters, turns: Turns | None = None
 ) -> AsyncIterator[S3Connection]:
-    """A connection to S3 for as long as the context is open. See `protocols.Connection`."""
+    """A connection to S3 for as long as the context is open. See `protocols.Connection`.
+
+    Connections of one loop share `turns`, in which their pages are parsed.
+    """
     session = new_session(options)
+    turns = turns or Turns(PAGES_PARSED_PER_TURN_MAX)
     async with open_client(session, options, counters) as client:
-        yield S3Connection(session, client, options, facts)
+        yield S3Connection(session, client, options, facts, turns)
 
 
 class S3Connection:
     """Opens sources on one endpoint with one set of credentials."""
 
-    def __init__(self, session: Any, client: Any, options: S3Options, facts: EndpointFacts) -> None:
+    def __init__(
+        self,
+        session: Any,
+        client: Any,
+        options: S3Options,
+        facts: EndpointFacts,
+        turns: Turns,
+    ) -> None:
         self._session = session
         self._client = client
         self._options = options
         self._facts = facts
+        self._turns = turns
 
     @property
     def endpoint(self) -> str:
@@ -85,7 +103,9 @@ class S3Connection:
         folder = f"s3://{uri.bucket}/{prefix}"
         versioning, server = await self.versioning(uri.bucket)
         versions = versioning != "off" and "versions" not in without
-        lister = S3Lister(self._client, uri.bucket, prefix, self._options.request_payer)
+        lister = S3Lister(
+            self._client, uri.bucket, prefix, self._options.request_payer, self._turns
+        )
         facts = known_facts(server) or await self._probed(lister, server)
         warnings = []
         if "versions" in without:

@@ -36,6 +36,7 @@ from indexer.errors import (
     UsageError,
 )
 from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
+from indexer.protocols import S3Options
 from indexer.telemetry import Counters
 
 RAW_OPERATIONS: Final = frozenset(("ListObjectsV2", "ListObjectVersions"))
@@ -63,17 +64,6 @@ CREDENTIAL_CODES: Final = frozenset(
 REDIRECT_CODES: Final = frozenset(
     ("PermanentRedirect", "TemporaryRedirect", "301", "IllegalLocationConstraintException")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class S3Options:
-    """How to reach S3; what is None is found by the AWS rules."""
-
-    profile: str | None = None
-    region: str | None = None
-    endpoint_url: str | None = None
-    no_sign_request: bool = False
-    request_payer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Invariants
   * A key that is asked for is told relative to the prefix, and lies below it.
   * What comes back is a listing: an error inside of a 200 response is raised.
+  * Pages are parsed a few in a turn of the loop, those of all jobs together.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from indexer.keyspace import Key
 from indexer.limits import PAGE_ROWS
 from indexer.stores.s3_client import server_error, translated
 from indexer.stores.s3_wire import Listing, Operation, error_in, parse_listing
+from workers.turns import Turns
 
 
 class S3Lister:
     """The two list operations on one prefix of one bucket."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str, payer: str | None) -> None:
+    def __init__(
+        self, client: Any, bucket: str, prefix: str, payer: str | None, turns: Turns
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._payer = payer
+        self._turns = turns
         self.prefix = prefix
 
     @property
@@ -73,6 +78,7 @@ class S3Lister:
             raise
         if said := error_in(body):
             raise server_error(self.uri, *said)
+        await self._turns.take()
         with said_of(self.uri):
             return parse_listing(body, self.operation(versions=versions), self.prefix.encode())
 

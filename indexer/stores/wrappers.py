@@ -17,6 +17,8 @@ from indexer.keyspace import Key, KeyRange
 from indexer.page import Page
 from indexer.protocols import Connection, ListedPage, OpenedSource, Store, StoreProperties
 from indexer.references import SourceUri
+from indexer.telemetry import Counters
+from workers.clock import Clock
 from workers.limiter import Limiter
 from workers.retry import Retry
 
@@ -24,11 +26,13 @@ OnRetry = Callable[[int, Exception, float], None]
 
 
 class LimitedStore:
-    """A store of which only so many requests are under way at once."""
+    """A store of which only so many requests are under way at once, and are counted."""
 
-    def __init__(self, store: Store, limiter: Limiter) -> None:
+    def __init__(self, store: Store, limiter: Limiter, counters: Counters, clock: Clock) -> None:
         self._store = store
         self._limiter = limiter
+        self._counters = counters
+        self._clock = clock
 
     @property
     def properties(self) -> StoreProperties:
@@ -40,12 +44,23 @@ class LimitedStore:
     ) -> ListedPage:
         """See `protocols.Store`."""
         async with self._limiter.slot() as slot:
+            started_s = self._clock.monotonic()
+            self._counters.open_limit = self._limiter.limit
+            self._counters.open_requests += 1
+            outcome = "cancelled"
             try:
                 page = await self._store.list_page(keys, prefix=prefix, token=token)
-            except StoreUnavailable as error:
-                if error.is_throttle:
+                outcome = "ok"
+            except IndexerError as error:
+                outcome = error.kind
+                if is_throttle(error):
+                    outcome = "throttled"
+                    self._counters.throttles += 1
                     slot.throttled()
                 raise
+            finally:
+                self._counters.open_requests -= 1
+                self._counters.answered("list", outcome, self._clock.monotonic() - started_s)
             if page.rows.num_rows < page.entries or not page.more:
                 # A short page, or one of delete markers, says nothing of how busy the server is.
                 slot.untypical()
@@ -92,9 +107,13 @@ class ResilientConnection:
         retry: Retry,
         first_contact: Retry,
         on_retry: OnRetry,
+        counters: Counters,
+        clock: Clock,
     ) -> None:
         self._connection = connection
         self._limiter = limiter
+        self._counters = counters
+        self._clock = clock
         self._retry = retry
         self._first_contact = first_contact
         self._on_retry = on_retry
@@ -111,7 +130,7 @@ class ResilientConnection:
             retry_after_s=retry_after_s,
             on_retry=self._on_retry,
         )
-        limited = LimitedStore(source.store, self._limiter)
+        limited = LimitedStore(source.store, self._limiter, self._counters, self._clock)
         return replace(source, store=RetryingStore(limited, self._retry, self._on_retry))
 
     async def lone_object(self, uri: SourceUri) -> Page | None:

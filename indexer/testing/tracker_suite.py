@@ -38,7 +38,8 @@ from indexer.errors import (
 from indexer.limits import NOTES_CHARACTERS_MAX
 from indexer.manifest import Manifest, ShardRef, SourceRef
 from indexer.page import make_page, pack_etags, rows_digest
-from indexer.protocols import CommitRequest, CommitResult, Consistency, ScanRecord, Tracker
+from indexer.protocols import CommitRequest, Tracker
+from indexer.records import CommitResult, Consistency, ScanRecord, VersionRecord
 from indexer.references import ArtifactName
 
 OpenTracker = Callable[[], AbstractAsyncContextManager[Tracker]]
@@ -498,9 +499,21 @@ class TrackerSuite:
             task = group.create_task(tracker.commit(request))
             await asyncio.sleep(delay_ms / 1_000)
             task.cancel()
-        outcome = await tracker.outcome(request.request_id)
-        parent = await tracker.parent(NAME)
+        outcome, parent = await self._settled(tracker, request)
         assert parent == (outcome.version if outcome else None)
         result = await tracker.commit(request)
         assert outcome in (None, result)
         assert (result.created, result.version.number) == (True, 0)
+
+    async def _settled(
+        self, tracker: Tracker, request: CommitRequest
+    ) -> tuple[CommitResult | None, VersionRecord | None]:
+        """The outcome of a request and the newest version, of one moment.
+
+        A commit that was cancelled here may still be under way where it is made.
+        """
+        while True:
+            before = await tracker.outcome(request.request_id)
+            parent = await tracker.parent(NAME)
+            if await tracker.outcome(request.request_id) == before:
+                return before, parent

@@ -17,12 +17,8 @@ from indexer.commit_rules import (
 from indexer.content import decode_shard
 from indexer.errors import CorruptContent, NoSuchVersion
 from indexer.manifest import Manifest
-from indexer.protocols import (
-    CommitRequest,
-    CommitResult,
-    Consistency,
-    VersionRecord,
-)
+from indexer.protocols import CommitRequest
+from indexer.records import CommitResult, Consistency, VersionRecord
 from indexer.references import ArtifactName
 from indexer.wandb_digest import WandbDigest, WandbDigester
 from workers.clock import Clock

@@ -18,11 +18,10 @@ from deploy.s3_server import S3Server
 from indexer.errors import Ability
 from indexer.keyspace import KEY_BYTES_MAX
 from indexer.page import Page
-from indexer.protocols import Connection, OpenedSource, StoreProperties
+from indexer.protocols import Connection, OpenedSource, S3Options, StoreProperties
 from indexer.references import SourceUri
 from indexer.stores.memory import MemoryConnection, MemoryFacts, MemoryObject
 from indexer.stores.s3 import connect
-from indexer.stores.s3_client import S3Options
 from indexer.telemetry import Counters
 from indexer.testing.store_suite import PAGE_ENTRIES_MAX, Head, Server, StoreSuite
 from indexer.testing.synthetic_s3 import SyntheticS3

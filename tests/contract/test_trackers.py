@@ -9,11 +9,14 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import pytest_asyncio
 
 from indexer.catalog.catalog import Catalog
 from indexer.errors import IndexerError
-from indexer.protocols import CommitRequest, CommitResult, Consistency, Tracker
+from indexer.protocols import CommitRequest, Tracker
+from indexer.records import CommitResult, Consistency
 from indexer.references import ArtifactName
+from indexer.remote import Remote
 from indexer.testing.tracker_suite import (
     FIRST,
     PARTIAL,
@@ -26,6 +29,8 @@ from indexer.testing.tracker_suite import (
     manifest_of,
 )
 from indexer.trackers.memory import MemoryTracker
+from indexer.trackers.remote import RemoteTracker
+from tests.daemon.daemons import running_daemon
 from workers.clock import SystemClock
 
 
@@ -48,6 +53,22 @@ class TestCatalogTracker(TrackerSuite):
         async def open_tracker() -> AsyncIterator[Tracker]:
             async with Catalog.open(tmp_path / "data", SystemClock()) as catalog:
                 yield catalog.tracker
+
+        return open_tracker
+
+
+class TestRemoteTracker(TrackerSuite):
+    @pytest_asyncio.fixture
+    async def daemon_url(self, tmp_path: Path) -> AsyncIterator[str]:
+        async with running_daemon(tmp_path / "data") as (url, _):
+            yield url
+
+    @pytest.fixture
+    def trackers(self, daemon_url: str) -> OpenTracker:
+        @asynccontextmanager
+        async def open_tracker() -> AsyncIterator[Tracker]:
+            async with Remote.open(daemon_url) as remote:
+                yield RemoteTracker(remote)
 
         return open_tracker
 

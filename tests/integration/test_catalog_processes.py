@@ -157,7 +157,7 @@ async def test_a_folder_whose_maker_was_killed_is_made_anew(tmp_path: Path, dela
     folder = tmp_path / "data"
     process = await start(folder, 0, stdout=asyncio.subprocess.DEVNULL)
     async with asyncio.timeout(TIMEOUT_S):
-        while not (folder / "catalog.db").exists():  # noqa: ASYNC110 - another process makes it
+        while not (folder / "catalog.db").exists():
             await asyncio.sleep(0.001)
         await asyncio.sleep(delay_s)
         kill_hard(process)

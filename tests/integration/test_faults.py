@@ -15,16 +15,15 @@ import pytest
 
 from deploy.s3_server import S3Server
 from indexer import errors
-from indexer.app import App, SourceOptions, open_app
+from indexer.app import App, open_app
 from indexer.artifact.entries import read_entries
 from indexer.errors import IndexerError, LimitExceeded, NoSuchVersion
-from indexer.job import Snapshot
 from indexer.page import etag_texts
 from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import Consistency
+from indexer.protocols import S3Options, SourceOptions
+from indexer.records import Consistency, Snapshot
 from indexer.references import parse_name, parse_source
 from indexer.stores import s3, s3_client
-from indexer.stores.s3_client import S3Options
 from indexer.telemetry import Counters
 from indexer.testing.buckets import body_of, etag_of, fill
 from indexer.testing.synthetic_s3 import SyntheticS3
@@ -100,7 +99,7 @@ class Desk:
     ) -> Snapshot:
         options = S3Options(endpoint_url=self.endpoint_url, region="us-east-1")
         asked = SnapshotRequest(parse_source(source), NAME, **request)
-        return await self.app.snapshot(asked, SourceOptions(options, in_flight))
+        return await self.app.run(asked, SourceOptions(options, in_flight))
 
     async def rows(self) -> list[dict[str, Any]]:
         """The entries of the newest version."""

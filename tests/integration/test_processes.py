@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from indexer.app import open_app
-from indexer.catalog.reader import ScanSummary
+from indexer.records import ScanSummary
 from indexer.references import parse_name
 from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.integration.commands import TIMEOUT_S, Command, snapshot

@@ -17,12 +17,13 @@ import pytest
 from aiobotocore.session import AioSession
 
 import indexer
-from indexer.app import SourceOptions, open_app
+from indexer.app import open_app
 from indexer.errors import InvalidReference, LimitExceeded, NoSuchSource, NoSuchVersion
-from indexer.job import Snapshot
 from indexer.manifest import Manifest, SourceRef
 from indexer.page import SCHEMA
 from indexer.pipeline.trigger import SnapshotRequest
+from indexer.protocols import SourceOptions
+from indexer.records import Snapshot
 from indexer.references import parse_name, parse_source
 from indexer.runner import loop_factory
 from indexer.stores.s3 import S3Store
@@ -131,7 +132,7 @@ def take(data: Path, in_flight: int, *, objects_max: int = 10_000, **options: An
             request = SnapshotRequest(
                 parse_source(URI), parse_name("p/a"), objects_max=objects_max, **options
             )
-            return await app.snapshot(request, SourceOptions(in_flight=in_flight))
+            return await app.run(request, SourceOptions(in_flight=in_flight))
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(run())

@@ -18,7 +18,7 @@ from indexer.errors import (
     NoSuchVersion,
 )
 from indexer.limits import NOTES_CHARACTERS_MAX
-from indexer.protocols import Consistency
+from indexer.records import Consistency
 from indexer.references import ArtifactName
 from indexer.testing.tracker_suite import (
     FIRST,

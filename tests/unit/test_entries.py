@@ -8,17 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.artifact.entries import (
-    Entry,
-    entries_of,
-    read_entries,
-    shards_below,
-    uri_of,
-    within,
-)
+from indexer.artifact.entries import read_entries, shards_below, within
 from indexer.content import ContentStore, encode_shard
+from indexer.entries import entries_of, uri_of
 from indexer.errors import CorruptContent
 from indexer.manifest import Manifest, ShardRef, SourceRef
+from indexer.records import Entry
 from tests.unit.rows_model import MemoryBlobs, plain, slow_digest, table_of
 
 SOURCE = SourceRef("s3://bucket/data/")

@@ -16,12 +16,12 @@ from botocore.parsers import ResponseParserError
 from indexer import errors
 from indexer.errors import IndexerError
 from indexer.keyspace import KeyRange
+from indexer.protocols import S3Options
 from indexer.references import parse_source
 from indexer.stores import s3_client
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect
 from indexer.stores.s3_client import (
-    S3Options,
     chosen_endpoint,
     new_session,
     open_client,

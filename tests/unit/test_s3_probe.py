@@ -11,15 +11,15 @@ import pytest
 from deploy.s3_server import S3Server
 from indexer.errors import BrokenListing
 from indexer.limits import SMALL_PAGE_ENTRIES
-from indexer.protocols import StoreProperties
+from indexer.protocols import S3Options, StoreProperties
 from indexer.references import parse_source
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect
-from indexer.stores.s3_client import S3Options
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
 from indexer.telemetry import Counters
 from indexer.testing.synthetic_s3 import SyntheticS3
+from workers.turns import Turns
 
 KEYS = [b"data/%03d" % number for number in range(300)]
 SOURCE = parse_source("s3://bucket/data/")
@@ -54,7 +54,9 @@ async def probed(server: SyntheticS3, bucket: str = "bucket", **faults: Any) -> 
     """The facts of the synthetic server while it has the given faults."""
     server.faults(bucket, **faults)
     async with connected(server) as connection:
-        return await probe(S3Lister(connection._client, bucket, "data/", None), "Synthetic")
+        return await probe(
+            S3Lister(connection._client, bucket, "data/", None, Turns(1)), "Synthetic"
+        )
 
 
 async def opened(
@@ -136,7 +138,7 @@ async def test_minio_behind_a_proxy_is_known_by_its_tokens(
         monkeypatch.setenv(name, value)
     name = bucket(minio, {f"data/{number}": b"x" for number in range(6)})
     async with connect(S3Options(), MemoryFacts(), Counters()) as connection:
-        facts = await probe(S3Lister(connection._client, name, "data/", None), "nginx")
+        facts = await probe(S3Lister(connection._client, name, "data/", None, Turns(1)), "nginx")
     assert facts.resume == "directory"
     assert facts.is_conclusive
 

@@ -1,0 +1,139 @@
+"""What every command has: options that are settings, and a session that they make."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from indexer.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from indexer.client import Client
+    from indexer.config import Settings
+    from indexer.console import Console
+    from indexer.workspace import Workspace
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def common(command: Command) -> Command:
+    """The options that every command has."""
+    for option in reversed(
+        (
+            click.option("--data", metavar="DIR", help="Folder of the catalog and its shards."),
+            click.option("--server", metavar="URL", help="Daemon to work on, not a folder."),
+            click.option("--json", "is_json", is_flag=True, help="Write JSON."),
+            click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progress or summary."),
+            click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"])),
+            click.option("--log-format", type=click.Choice(["console", "json"])),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def connection(command: Command) -> Command:
+    """The options that say how S3 is reached, named as the AWS command names them."""
+    for option in reversed(
+        (
+            click.option("--profile", metavar="P", help="AWS profile."),
+            click.option("--region", metavar="R", help="AWS region."),
+            click.option("--endpoint-url", metavar="URL", help="S3 endpoint."),
+            click.option("--no-sign-request", is_flag=True, default=None, help="As anybody."),
+            click.option("--request-payer", type=click.Choice(["requester"])),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+class NobodyReads(Exception):
+    """Standard output was closed by its reader; click would make a failure of that."""
+
+
+class Session:
+    """What a command is run with: its settings, where it writes, and the app it opens."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        from indexer.runner import use_memory_frugally
+
+        use_memory_frugally()
+        from indexer.console import Console
+        from indexer.places import settings_of
+
+        self.settings: Settings = settings_of(options)
+        self.console: Console = Console(options["is_json"], options["is_quiet"])
+
+    def new_logger(self) -> Any:
+        """A logger as the settings want it."""
+        from indexer.telemetry import new_logger
+
+        return new_logger(self.settings["log_level"], self.settings["log_format"])
+
+    def run(
+        self,
+        function: Callable[[Workspace], Awaitable[Any]],
+        *,
+        creates: bool = False,
+        to: str | None = None,
+    ) -> Any:
+        """What an asynchronous function of the workspace comes to.
+
+        Only commands that record something make a data folder that is not there.
+        """
+        from indexer.places import defaults_of, open_workspace, place_of
+        from indexer.runner import run_command
+
+        place, defaults = place_of(self.settings), defaults_of(self.settings)
+
+        async def run() -> Any:
+            log = self.new_logger()
+            async with open_workspace(
+                place, defaults=defaults, to=to, log=log, creates=creates
+            ) as workspace:
+                return await function(workspace)
+
+        return run_command(run())
+
+    def run_on_daemon(self, function: Callable[[Client], Awaitable[Any]]) -> Any:
+        """What an asynchronous function of a daemon's client comes to.
+
+        Raises `InvalidSetting` when no daemon is named.
+        """
+        from indexer.client import connect
+        from indexer.runner import run_command
+
+        server = self.settings.server
+        if server is None:
+            raise InvalidSetting(
+                "Jobs are a daemon's: name it with --server or INDEXER_SERVER, as in --server "
+                "http://127.0.0.1:8765."
+            )
+
+        async def run() -> Any:
+            async with connect(server) as client:
+                return await function(client)
+
+        return run_command(run())
+
+
+def with_session(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command its session in place of the options that are settings."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        from indexer.config import SETTINGS
+
+        taken = {"is_json", "is_quiet"} | {setting.name for setting in SETTINGS}
+        own = {name: value for name, value in options.items() if name not in taken}
+        try:
+            command(Session(options), **own)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise NobodyReads from None
+
+    return run

@@ -1,0 +1,96 @@
+"""Places: where things are kept, a data folder or a daemon, and what the settings say of them.
+
+Invariants
+  * The command and the library find the same place, and ask it for the same, by the same settings.
+  * What nobody set is left to the place: an order to a daemon has the daemon's own defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.app import Defaults, open_app
+from indexer.client import connect
+from indexer.config import Settings, load_settings
+from indexer.errors import InvalidSetting
+from indexer.protocols import S3Options
+from indexer.references import parse_server
+from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where things are kept: a data folder, or the daemon at `server`."""
+
+    data: Path
+    server: str | None = None
+
+
+def place_of(settings: Settings) -> Place:
+    """Where things are kept under these settings. Raises `InvalidSetting`."""
+    return Place(settings.data, settings.server)
+
+
+@asynccontextmanager
+async def open_workspace(
+    place: Place,
+    *,
+    defaults: Defaults | None = None,
+    to: str | None = None,
+    log: Any = None,
+    creates: bool = True,
+) -> AsyncIterator[Workspace]:
+    """What is at a place; see `app.open_app` for what else is given.
+
+    Raises `InvalidReference` for a server that is no URL, and `InvalidSetting` for a daemon that
+    is to tell versions to another one.
+    """
+    if place.server is None:
+        target = None if to is None else parse_server(to)
+        async with open_app(
+            place.data, defaults=defaults, to=target, log=log, creates=creates
+        ) as app:
+            yield app
+        return
+    if to is not None:
+        raise InvalidSetting(
+            "--to tells versions that are listed here to a daemon, and with --server nothing is "
+            "listed here: give one of them."
+        )
+    async with connect(place.server) as client:
+        yield client
+
+
+def settings_of(options: dict[str, object]) -> Settings:
+    """All settings, of which `options` were given here."""
+    return load_settings(options, os.environ, Path.cwd())
+
+
+def defaults_of(settings: Settings) -> Defaults:
+    """What these settings say of snapshots whose orders leave it open."""
+    return Defaults(
+        objects_max=settings["max_objects"],
+        on_limit=settings["on_limit"],
+        in_flight=settings["in_flight"],
+        s3=S3Options(**{name: settings[name] for name in S3Options.__slots__}),
+    )
+
+
+def order_of(settings: Settings, **fields: Any) -> SnapshotOrder:
+    """An order of these fields, and of those settings that somebody set."""
+    own = {
+        name: settings.given(name)
+        for name in ("max_objects", "on_limit", "in_flight", *S3Options.__slots__)
+    }
+    return SnapshotOrder(**own, **fields)
+
+
+def doctor_order_of(settings: Settings, uri: str) -> DoctorOrder:
+    """An order to look at a source, with those settings that somebody set."""
+    return DoctorOrder(uri=uri, **{name: settings.given(name) for name in S3Options.__slots__})

@@ -1,0 +1,172 @@
+"""Records: what is known of projects, artifacts, versions, scans and entries, as values.
+
+Invariants
+  * A record says what was true at one moment, and never changes.
+  * Keys and paths are bytes; times have a zone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from indexer.references import ArtifactName
+
+
+class Consistency(StrEnum):
+    """Of what moment a version is."""
+
+    INSTANT = "instant"
+    WINDOW = "window"
+    PARTIAL = "partial"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRecord:
+    """What is kept of one scan beside the manifest, outside of its digest.
+
+    `tiling` is the JSON of the tiles that were listed. `statistics` are figures for people
+    (requests, seconds), `sources` what each source was opened with (endpoint, region; no secret).
+    """
+
+    started_at: datetime
+    finished_at: datetime
+    listed: int
+    consistency: Consistency
+    tiling: bytes
+    statistics: dict[str, Any] = field(default_factory=dict)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """A scan that created a version or confirmed it; `tiling` is the name of a blob.
+
+    `id` ascends with time and is a cursor, nothing else.
+    """
+
+    id: int
+    run_id: str
+    created: bool
+    started_at: datetime
+    finished_at: datetime
+    listed: int
+    consistency: Consistency
+    tiling: str
+    statistics: dict[str, Any]
+    sources: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """A version as the tracker knows it.
+
+    `wandb_digest` is null where a W&B manifest cannot hold the version, and `wandb_reason` says
+    why. `confirmed_at` is when a scan last found it unchanged.
+    """
+
+    name: ArtifactName
+    type: str
+    number: int
+    digest: str
+    wandb_digest: str | None
+    wandb_reason: str | None
+    objects: int
+    size_bytes: int
+    listed: int
+    consistency: Consistency
+    aliases: tuple[str, ...]
+    notes: str
+    run_id: str
+    created_at: datetime
+    confirmed_at: datetime
+
+    @property
+    def ref(self) -> str:
+        """The version's full reference, as a user writes it."""
+        return f"{self.name}:v{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What a commit came to: the version, and whether it is a new one."""
+
+    version: VersionRecord
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a job came to; `elapsed_s` is without the start of the process."""
+
+    result: CommitResult
+    listed: int
+    shards_new: int
+    shards_reused: int
+    requests: int
+    elapsed_s: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    """A project, how much there is in it, and when something was last committed to it."""
+
+    name: str
+    artifacts: int
+    versions: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """An artifact and its newest complete version, None where all are partial.
+
+    `updated_at` is the time of its last commit, also of one that changed nothing.
+    """
+
+    name: ArtifactName
+    type: str
+    versions: int
+    latest: VersionRecord | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """Where an alias went: a version's number, or None when it was removed."""
+
+    number: int | None
+    moved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry for people and JSON; `path` is the object's key below the source."""
+
+    path: bytes
+    size: int
+    uri: str
+    etag: str | None
+    version_id: str | None
+    last_modified: datetime | None
+    storage_class: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Everything whose path starts with `path`, which ends in a slash."""
+
+    path: bytes
+    objects: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderPage:
+    """Children of a folder in path order; `next` is the path to go on after, None at the end."""
+
+    children: tuple[Entry | Folder, ...]
+    next: bytes | None

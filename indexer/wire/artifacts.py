@@ -1,0 +1,261 @@
+"""Projects, artifacts, versions, aliases and entries as documents."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+
+from msgspec import UNSET, UnsetType
+
+from indexer.records import ArtifactRecord, Consistency, Entry, Folder, ProjectRecord, VersionRecord
+from indexer.references import ArtifactName
+from indexer.wire.base import Answer, Digest, Notes, Order, VersionName
+
+
+class VersionDocument(Answer, frozen=True, kw_only=True):
+    """A version of an artifact."""
+
+    ref: str
+    project: str
+    artifact: str
+    version: VersionName
+    type: str
+    digest: Digest
+    wandb_digest: str | None
+    wandb_reason: str | None
+    objects: int
+    bytes: int
+    listed: int
+    consistency: Consistency
+    aliases: list[str]
+    notes: str
+    run: str
+    created_at: datetime
+    confirmed_at: datetime
+
+    @classmethod
+    def of(cls, version: VersionRecord) -> VersionDocument:
+        """The document of a record."""
+        return cls(
+            ref=version.ref,
+            project=version.name.project,
+            artifact=version.name.artifact,
+            version=f"v{version.number}",
+            type=version.type,
+            digest=version.digest,
+            wandb_digest=version.wandb_digest,
+            wandb_reason=version.wandb_reason,
+            objects=version.objects,
+            bytes=version.size_bytes,
+            listed=version.listed,
+            consistency=version.consistency,
+            aliases=list(version.aliases),
+            notes=version.notes,
+            run=version.run_id,
+            created_at=version.created_at,
+            confirmed_at=version.confirmed_at,
+        )
+
+    def record(self) -> VersionRecord:
+        """The record of the document."""
+        return VersionRecord(
+            name=ArtifactName(self.project, self.artifact),
+            type=self.type,
+            number=int(self.version.removeprefix("v")),
+            digest=self.digest,
+            wandb_digest=self.wandb_digest,
+            wandb_reason=self.wandb_reason,
+            objects=self.objects,
+            size_bytes=self.bytes,
+            listed=self.listed,
+            consistency=self.consistency,
+            aliases=tuple(self.aliases),
+            notes=self.notes,
+            run_id=self.run,
+            created_at=self.created_at,
+            confirmed_at=self.confirmed_at,
+        )
+
+
+class ProjectDocument(Answer, frozen=True, kw_only=True):
+    """A project."""
+
+    project: str
+    artifacts: int
+    versions: int
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, project: ProjectRecord) -> ProjectDocument:
+        """The document of a record."""
+        return cls(
+            project=project.name,
+            artifacts=project.artifacts,
+            versions=project.versions,
+            updated_at=project.updated_at,
+        )
+
+    def record(self) -> ProjectRecord:
+        """The record of the document."""
+        return ProjectRecord(self.project, self.artifacts, self.versions, self.updated_at)
+
+
+class ArtifactDocument(Answer, frozen=True, kw_only=True):
+    """An artifact; `latest` is its newest complete version."""
+
+    artifact: str
+    type: str
+    versions: int
+    latest: VersionDocument | None
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, artifact: ArtifactRecord) -> ArtifactDocument:
+        """The document of a record."""
+        return cls(
+            artifact=str(artifact.name),
+            type=artifact.type,
+            versions=artifact.versions,
+            latest=VersionDocument.of(artifact.latest) if artifact.latest else None,
+            updated_at=artifact.updated_at,
+        )
+
+    def record(self) -> ArtifactRecord:
+        """The record of the document."""
+        project, _, artifact = self.artifact.partition("/")
+        return ArtifactRecord(
+            name=ArtifactName(project, artifact),
+            type=self.type,
+            versions=self.versions,
+            latest=self.latest.record() if self.latest else None,
+            updated_at=self.updated_at,
+        )
+
+
+class AliasDocument(Answer, frozen=True, kw_only=True):
+    """An alias and the version that it means."""
+
+    alias: str
+    ref: str
+
+
+class ProjectPage(Answer, frozen=True, kw_only=True):
+    """Projects by name; `next` continues after them."""
+
+    results: list[ProjectDocument]
+    next: str | None
+
+
+class ArtifactPage(Answer, frozen=True, kw_only=True):
+    """Artifacts by name; `next` continues after them."""
+
+    results: list[ArtifactDocument]
+    next: str | None
+
+
+class VersionPage(Answer, frozen=True, kw_only=True):
+    """Versions, newest first; `next` continues after them."""
+
+    results: list[VersionDocument]
+    next: str | None
+
+
+class AliasList(Answer, frozen=True, kw_only=True):
+    """All aliases of an artifact by name."""
+
+    results: list[AliasDocument]
+
+
+class AliasOrder(Order, frozen=True, kw_only=True):
+    """The version that an alias is to mean."""
+
+    version: VersionName
+
+
+class VersionPatch(Order, frozen=True, kw_only=True):
+    """What is to change of a version."""
+
+    notes: Notes | UnsetType = UNSET
+
+
+# --- entries
+
+
+class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="object"):
+    """An entry; `path_base64` stands in place of a `path` that is no UTF-8."""
+
+    path: str | UnsetType = UNSET
+    path_base64: str | UnsetType = UNSET
+    size: int
+    uri: str
+    etag: str | None
+    version_id: str | None
+    last_modified: datetime | None
+    storage_class: str | None
+
+    @classmethod
+    def of(cls, entry: Entry) -> EntryDocument:
+        """The document of an entry."""
+        return cls(
+            **_path_fields(entry.path),
+            size=entry.size,
+            uri=entry.uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+            etag=entry.etag,
+            version_id=entry.version_id,
+            last_modified=entry.last_modified,
+            storage_class=entry.storage_class,
+        )
+
+    def record(self) -> Entry:
+        """The entry of the document."""
+        return Entry(
+            path=_path_of(self),
+            size=self.size,
+            uri=self.uri,
+            etag=self.etag,
+            version_id=self.version_id,
+            last_modified=self.last_modified,
+            storage_class=self.storage_class,
+        )
+
+
+class FolderDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
+    """All that lies below a path which ends in a slash."""
+
+    path: str | UnsetType = UNSET
+    path_base64: str | UnsetType = UNSET
+    objects: int
+    bytes: int
+
+    @classmethod
+    def of(cls, folder: Folder) -> FolderDocument:
+        """The document of a folder."""
+        return cls(**_path_fields(folder.path), objects=folder.objects, bytes=folder.size_bytes)
+
+    def record(self) -> Folder:
+        """The folder of the document."""
+        return Folder(_path_of(self), self.objects, self.bytes)
+
+
+class EntryPage(Answer, frozen=True, kw_only=True):
+    """Entries, and with a delimiter folders, by path; `next` continues after them.
+
+    A page may be shorter than was asked for; only a `next` of null is the end.
+    """
+
+    results: list[EntryDocument | FolderDocument]
+    next: str | None
+
+
+def _path_fields(path: bytes) -> dict[str, str]:
+    try:
+        return {"path": path.decode()}
+    except UnicodeDecodeError:
+        return {"path_base64": base64.b64encode(path).decode()}
+
+
+def _path_of(document: EntryDocument | FolderDocument) -> bytes:
+    if isinstance(document.path_base64, str):
+        return base64.b64decode(document.path_base64)
+    assert isinstance(document.path, str)
+    return document.path.encode()

@@ -1,0 +1,142 @@
+"""Workspace: what can be done with artifacts, on a data folder or on a daemon, by the same verbs.
+
+Invariants
+  * Both kinds take and give the same values and raise the same errors.
+  * Lists are pages of at most `limit` rows; the next one begins after the last row of this one.
+  * Whatever names a version by number or digest reads the same each time, but for what may change
+    of it: aliases, notes, and when it was last confirmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from indexer.limits import CATALOG_ROWS_MAX, PAGE_RESULTS_DEFAULT
+from indexer.manifest import Manifest
+from indexer.protocols import ANYWHERE
+from indexer.records import (
+    ArtifactRecord,
+    FolderPage,
+    ProjectRecord,
+    Snapshot,
+    VersionRecord,
+)
+from indexer.references import ArtifactName, VersionRef
+from indexer.telemetry import Counters
+from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+
+Row = TypeVar("Row")
+
+
+class Workspace(Protocol):
+    """What there is, and what may be asked of it. Every method raises what `errors` draws."""
+
+    async def snapshot(self, order: SnapshotOrder, counters: Counters | None = None) -> Snapshot:
+        """Lists what the order names and commits it; `counters` show how far it has come.
+
+        Cancelled, it has made a version or it has not; a version is never half made.
+        """
+        ...
+
+    async def projects(
+        self, *, after: str | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ProjectRecord]:
+        """All projects by name, those after the name `after`."""
+        ...
+
+    async def artifacts(
+        self, project: str, *, after: str | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ArtifactRecord]:
+        """A project's artifacts by name, those after the name `after`."""
+        ...
+
+    async def versions(
+        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[VersionRecord]:
+        """An artifact's versions, newest first, those older than the number `after`."""
+        ...
+
+    async def version(self, ref: VersionRef) -> VersionRecord:
+        """The version that a reference names."""
+        ...
+
+    async def aliases(self, name: ArtifactName) -> dict[str, int]:
+        """An artifact's aliases by name, each with the number of the version it means."""
+        ...
+
+    async def manifest(self, digest: str) -> Manifest:
+        """The manifest of a version, by its digest."""
+        ...
+
+    async def shard(self, digest: str) -> pa.Table:
+        """The rows of a shard, verified."""
+        ...
+
+    async def children(
+        self,
+        version: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> FolderPage:
+        """What lies directly in the folder `prefix` of a version, by path.
+
+        Folders come with what they hold in all. A page may be shorter than `limit`; `next` of it,
+        given as `after`, continues, until it is None. A prefix that does not end in `/` narrows its
+        folder down to names that begin so.
+        """
+        ...
+
+    async def entries(
+        self,
+        version: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> FolderPage:
+        """A version's entries whose paths start with `prefix`, by path."""
+        ...
+
+    async def set_alias(
+        self, name: ArtifactName, alias: str, number: int, *, expect: int | None = ANYWHERE
+    ) -> VersionRecord:
+        """Lets an alias mean this version.
+
+        `expect` is the number of the version that the caller saw the alias at, None when it saw no
+        such alias; where that is not so any more, `CommitConflict` is raised.
+        """
+        ...
+
+    async def remove_alias(
+        self, name: ArtifactName, alias: str, *, expect: int | None = ANYWHERE
+    ) -> VersionRecord:
+        """Takes an alias away, and returns the version that had it."""
+        ...
+
+    async def set_notes(
+        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    ) -> VersionRecord:
+        """Replaces a version's notes. If they are not `expect` any more, `CommitConflict`."""
+        ...
+
+    async def examine(self, order: DoctorOrder) -> dict[str, Any]:
+        """How a source would be reached, by name of what is found."""
+        ...
+
+
+async def collect(
+    read: Callable[..., Awaitable[list[Row]]], cursor: Callable[[Row], str | int]
+) -> list[Row]:
+    """All rows of one of a workspace's lists; `cursor` is what of a row the list goes on after."""
+    rows: list[Row] = []
+    while True:
+        after = cursor(rows[-1]) if rows else None
+        page = await read(after=after, limit=CATALOG_ROWS_MAX)
+        rows += page
+        if len(page) < CATALOG_ROWS_MAX:
+            return rows
