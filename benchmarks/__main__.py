@@ -9,7 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.macro import latency, margin, memory, minio, small
+from benchmarks.macro import (
+    crowd,
+    folders,
+    latency,
+    margin,
+    memory,
+    minio,
+    small,
+    tracking,
+    trigger,
+)
 from benchmarks.measure import RunFailed
 from benchmarks.report import report
 from benchmarks.results import RESULTS, Sitting, newest, read, say
@@ -17,7 +27,8 @@ from benchmarks.sizes import FULL, QUICK, Sizes
 from deploy.s3_server import ServerError
 
 BENCHMARKS: Final[Mapping[str, Callable[[Sitting, Sizes], None]]] = {
-    module.BENCHMARK: module.measure for module in (minio, margin, latency, small, memory)
+    module.BENCHMARK: module.measure
+    for module in (minio, trigger, margin, latency, small, memory, tracking, folders, crowd)
 }
 REPORT: Final = "report"
 EXIT_INTERRUPTED: Final = 130

@@ -124,12 +124,43 @@ def _memory(found: Sequence[Measurement]) -> Iterator[Outcome]:
         yield Outcome("memory", text, ratio, "x", "at most", 1.3)
 
 
+def _trigger(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    command = _one(found, OURS)
+    over_http = next((one for one in found if one.tool != OURS), None)
+    if ratio := _ratio(over_http, command, "net_wall_s"):
+        yield Outcome("trigger", "over HTTP to the command's time", ratio, "x", "at most", 1.3)
+
+
+def _tracking(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    embedded = _one(found, OURS)
+    remote = next((one for one in found if one.tool != OURS), None)
+    if ratio := _ratio(remote, embedded, "objects_per_s"):
+        yield Outcome("tracking", "rate to a daemon to the embedded", ratio, "x", "at least", 0.7)
+
+
+def _folders(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for one in found:
+        text = f"{one.workload['shape']}: {one.workload['place']}"
+        yield Outcome("folders", text, 1e3 * one.figures["page_s"], "ms", "at most", 100)
+
+
+def _crowd(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for one in found:
+        status_ms, lag_ms = (1e3 * one.figures[name] for name in ("status_p99_s", "lag_p99_s"))
+        yield Outcome("crowd", "status calls, p99", status_ms, "ms", "at most", 150)
+        yield Outcome("crowd", "loop lag, p99 (upper bound)", lag_ms, "ms", "at most", 50)
+
+
 GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = {
     "minio": _minio,
     "margin": _margin,
     "latency": _latency,
     "small": _small,
     "memory": _memory,
+    "trigger": _trigger,
+    "tracking": _tracking,
+    "folders": _folders,
+    "crowd": _crowd,
 }
 
 

@@ -144,7 +144,7 @@ def run(
         launched = subprocess.run(
             [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "launch.py"), json.dumps(order)],
             cwd=ROOT,
-            env=_environment(folder, endpoint),
+            env=environment(folder, endpoint),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -165,7 +165,7 @@ def run(
         )
 
 
-def _environment(folder: Path, endpoint: Endpoint | None) -> dict[str, str]:
+def environment(folder: Path, endpoint: Endpoint | None) -> dict[str, str]:
     """Without the user's settings, and such that everything is kept in the folder."""
     settings = folder / "indexer.toml"
     settings.touch()

@@ -18,6 +18,13 @@ COLUMNS: Final = (
     ("CPU µs/object", "cpu_us_per_object", 1, 1.0),
     ("peak MB", "memory_peak_bytes", 0, MEGABYTE),
     ("requests", "requests", 0, 1.0),
+    ("page ms", "page_s", 1, 1e-3),
+    ("status calls", "status_calls", 0, 1.0),
+    ("p50 ms", "status_p50_s", 1, 1e-3),
+    ("p95 ms", "status_p95_s", 1, 1e-3),
+    ("p99 ms", "status_p99_s", 1, 1e-3),
+    ("lag p99 ms", "lag_p99_s", 0, 1e-3),
+    ("lag max ms", "lag_max_s", 0, 1e-3),
 )
 """Head, figure, decimals, divisor. What is net, a rate or an object's is without the start-up."""
 
@@ -26,6 +33,9 @@ WORDS: Final = {
     "latency_ms": "{:g} ms a page",
     "in_flight": "{} in flight",
     "only_the_first": "the first {:,}",
+    "place": "{}",
+    "jobs": "{} jobs",
+    "clients": "{} clients",
 }
 """Of a workload; a flag is named where it is true, and the rest has columns of its own."""
 

@@ -35,6 +35,15 @@ class Sizes:
     memory_shapes: tuple[str, ...] = ("tree", "hex")
     memory_objects: tuple[int, int] = (500_000, 2_000_000)
 
+    crowd_objects: int = 200_000
+    crowd_latency_ms: float = 50.0
+    crowd_jobs: int = 10
+    crowd_clients: int = 200
+
+    tracking_objects: int = 500_000
+
+    folders_objects: int = 1_000_000
+
 
 FULL: Final = Sizes()
 QUICK: Final = Sizes(
@@ -53,4 +62,10 @@ QUICK: Final = Sizes(
     small_pairs=1,
     memory_shapes=("hex",),
     memory_objects=(5_000, 20_000),
+    crowd_objects=2_000,
+    crowd_latency_ms=5.0,
+    crowd_jobs=2,
+    crowd_clients=5,
+    tracking_objects=5_000,
+    folders_objects=2_000,
 )

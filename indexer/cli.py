@@ -69,7 +69,17 @@ def main() -> None:
         if "debug" in (*sys.argv, os.environ.get("INDEXER_LOG_LEVEL")):
             raise
         code = EXIT_UNEXPECTED
+    _leave_nothing_unwritten()
     sys.exit(code)
+
+
+def _leave_nothing_unwritten() -> None:
+    """Forgets what nobody reads any more: Python would end with a code of its own over it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ import click
 
 from indexer.cli_session import Session, common, connection, with_session
 from indexer.errors import InvalidSetting
+from workers.errors import single_error
 
 if TYPE_CHECKING:
     from indexer.client import Client
@@ -40,6 +41,7 @@ def serve(session: Session) -> None:
 
     async def run() -> None:
         from indexer.app import open_app, open_daemon
+        from indexer.runner import collect_garbage_seldom
 
         log = session.new_logger()
         async with (
@@ -52,6 +54,7 @@ def serve(session: Session) -> None:
                 log=log,
             ) as daemon,
         ):
+            collect_garbage_seldom()
             if console.is_json:
                 console.record({"url": daemon.url})
             else:
@@ -63,7 +66,8 @@ def serve(session: Session) -> None:
                 await daemon.until_cancelled()
             console.note("Stopping.")
 
-    run_command(run())
+    with single_error():
+        run_command(run())
 
 
 @click.group()

@@ -86,8 +86,9 @@ class Session:
         Only commands that record something make a data folder that is not there.
         """
         from indexer.places import defaults_of, open_workspace, place_of
-        from indexer.runner import run_command
+        from indexer.runner import collect_garbage_seldom, run_command
 
+        collect_garbage_seldom()
         place, defaults = place_of(self.settings), defaults_of(self.settings)
 
         async def run() -> Any:

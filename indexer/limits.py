@@ -137,8 +137,8 @@ REQUEST_LINE_BYTES_MAX: Final = 16 * 1024
 REQUEST_HEADER_BYTES_MAX: Final = 16 * 1024
 REQUEST_HEADERS_MAX: Final = 64
 
-REQUEST_BODY_BYTES_MAX: Final = MIB
-"""An order is some kilobytes."""
+REQUEST_BODY_BYTES_MAX: Final = 2 * MIB
+"""An order is some kilobytes; the longest notes take 1.2 MB where every character is escaped."""
 
 COMMIT_BODY_BYTES_MAX: Final = 64 * MIB
 """A root takes 200 bytes a shard and a tile 250 bytes: 10^9 objects are 27 MB."""
@@ -169,7 +169,7 @@ UNAVAILABLE_RETRY_AFTER_S: Final = 5.0
 SERVER_STOP_TIMEOUT_S: Final = 10.0
 """How long requests that are being answered may take to end when the daemon stops."""
 
-LAG_INTERVAL_S: Final = 0.1
+LAG_INTERVAL_S: Final = 0.02
 """How often the event loop is asked how far it is behind."""
 
 ANSWER_TIMEOUT_S: Final = 120.0
@@ -202,7 +202,7 @@ DAEMON_TIMEOUT_S: Final = 150.0
 """A client waits for longer than a daemon takes for an answer."""
 
 FOLDER_ROWS_WAITING_MAX: Final = 10_000
-"""Rows of a folder index that are written at once: a shard of long keys may be thirty million."""
+"""Rows of a folder index that wait to be written: a shard of the deepest keys has 30 million."""
 
 FOLDER_PAGE_SHARDS_MAX: Final = 8
 """Shards that one page of a folder reads, so that files scattered between large folders do not

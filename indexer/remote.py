@@ -10,7 +10,9 @@ Invariants
 from __future__ import annotations
 
 import io
+import os
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
@@ -254,14 +256,23 @@ class Remote:
         except aiohttp.InvalidURL as error:
             raise DaemonUnavailable(f"{self.url} cannot be asked: {error}.") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            said = " ".join(str(error).split()) or type(error).__name__
             raise DaemonUnavailable(
-                f"the daemon at {self.url} cannot be reached ({said}). Check the URL, and start "
-                f"one with 'indexer serve'."
+                f"the daemon at {self.url} cannot be reached ({_said(error)}). Check the URL, and "
+                f"start one with 'indexer serve'."
             ) from error
 
     def _advice(self) -> str:
         return "Check that the URL is a daemon's, and that both are of the same version."
+
+
+def _said(error: Exception) -> str:
+    """What an error says, on one line."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ConnectionError) and cause.errno:
+        return os.strerror(cause.errno)
+    if isinstance(cause, socket.gaierror):
+        return str(cause.strerror)
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _fields(event: bytes) -> dict[str, str]:

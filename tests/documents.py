@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 README, COMMAND, SETTINGS = "README.md", "docs/command.md", "docs/settings.md"
+HTTP = "docs/http.md"
 FORMAT, LISTING, CONTRIBUTING = "docs/manifest-format.md", "docs/listing.md", "CONTRIBUTING.md"
 
 Documents = Mapping[str, str]

@@ -18,7 +18,22 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-HEAVY = {"aiobotocore", "aiohttp", "botocore", "lxml", "pyarrow", "rich", "sqlalchemy"}
+HEAVY = {
+    "aiobotocore",
+    "aiohttp",
+    "alembic",
+    "botocore",
+    "lxml",
+    "msgspec",
+    "prometheus_client",
+    "pyarrow",
+    "rich",
+    "sqlalchemy",
+    "structlog",
+}
+OF_A_DAEMON = {"aiohttp.web", "indexer.daemon", "prometheus_client"}
+"""What only a daemon needs; the client of S3 and that of a daemon need `aiohttp` itself."""
+
 COMMAND_TIMEOUT_S = 120
 
 
@@ -96,13 +111,22 @@ def test_a_start_loads_nothing_heavy(command: tuple[str, ...]) -> None:
     assert imported(started.stderr) & HEAVY == set()
 
 
+def test_only_a_daemon_loads_a_server() -> None:
+    loaded = imported(run("-X", "importtime", "-c", "import indexer.places, indexer.views").stderr)
+    assert {"aiohttp", "aiobotocore"} <= loaded
+    assert loaded & OF_A_DAEMON == set()
+
+
 def test_what_is_heavy_is_seen() -> None:
     assert imported(run("-X", "importtime", "-c", "import lxml.etree").stderr) & HEAVY == {"lxml"}
+    daemon = imported(run("-X", "importtime", "-c", "import indexer.daemon.server").stderr)
+    assert daemon >= OF_A_DAEMON
 
 
 def imported(importtime: str) -> set[str]:
-    """The packages in what `-X importtime` wrote."""
-    return set(re.findall(r"^import time:.*\| +([\w]+)", importtime, re.MULTILINE))
+    """The modules in what `-X importtime` wrote, and their packages."""
+    modules = re.findall(r"^import time:.*\| +([\w.]+)$", importtime, re.MULTILINE)
+    return {*modules, *(module.partition(".")[0] for module in modules)}
 
 
 # --- what is shipped -----------------------------------------------------------------------------

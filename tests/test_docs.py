@@ -16,23 +16,35 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from indexer import config, errors, limits
 from indexer.catalog.schema import metadata
 from indexer.cli import EXIT_INTERRUPTED, cli
 from indexer.content import decode_shard, encode_shard
+from indexer.daemon import problems
+from indexer.daemon.metrics import Metrics
+from indexer.daemon.operations import OPERATIONS
 from indexer.page import IDENTITY, OBSERVED, SCHEMA, make_page, pack_etags, rows_digest
 from indexer.stores.s3_client import ENDPOINT_VARIABLES
+from indexer.telemetry import Totals
 from indexer.wandb_digest import WandbDigester
+from indexer.wire.artifacts import EntryPage
+from indexer.wire.jobs import JobDocument
+from indexer.wire.problems import Problem, status_of
 from tests.documents import (
     COMMAND,
     CONTRIBUTING,
     FORMAT,
+    HTTP,
     LISTING,
     README,
     ROOT,
@@ -50,7 +62,7 @@ from tests.documents import (
 from tests.golden.test_golden import FILES, document_of, page_of
 from tests.test_tidy import MACHINE_PATH, REGISTRY
 
-OWN = (README, COMMAND, SETTINGS, FORMAT, LISTING, CONTRIBUTING)
+OWN = (README, COMMAND, SETTINGS, HTTP, FORMAT, LISTING, CONTRIBUTING)
 MADE_LATER = {ROOT / "benchmarks" / "results.jsonl"}
 
 Complaints = Iterator[str]
@@ -127,9 +139,9 @@ def data_parses(docs: Documents) -> Complaints:
 
 
 def code_runs(docs: Documents) -> Complaints:
-    """Blocks of Python run, those of one document after one another; the README's have a server."""
+    """Blocks of Python run, those of one document in order; two documents need a server."""
     for path in OWN:
-        if path != README:
+        if path not in {README, HTTP}:
             try:
                 run_code(docs[path])
             except Exception as error:  # noqa: BLE001 - whatever it is, the document is wrong
@@ -224,6 +236,8 @@ def default_of(setting: config.Setting) -> str:
         return "~/" + folder.relative_to(Path.home()).as_posix()
     if setting.default is None:
         return ""
+    if setting.name == "port":
+        return str(setting.default)
     return f"{setting.default:,}" if type(setting.default) is int else str(setting.default).lower()
 
 
@@ -240,12 +254,31 @@ def exit_codes_are_right(docs: Documents) -> Complaints:
 
 
 def limits_are_right(docs: Documents) -> Complaints:
-    rows = table(docs[LISTING], "How many requests at once")
-    for name, value, _ in rows:
-        bound = getattr(limits, name.strip("`"))
-        yield from differences(name, float(value.replace(",", "")), bound)
-    if not rows:
-        yield "there is no table of limits"
+    for path, heading, wanted in (
+        (LISTING, "How many requests at once", set[str]()),
+        (HTTP, "Limits", limits_of_the_daemon() - {"MIB", "LAG_INTERVAL_S"}),
+    ):
+        rows = table(docs[path], heading)
+        for name, value, _ in rows:
+            number, _, unit = value.partition(" ")
+            amount = float(number.replace(",", "")) * {"KiB": 1024, "MiB": 1024**2}.get(unit, 1)
+            bound = getattr(limits, name.strip("`"), None)
+            yield from differences(f"{path}: {name}", amount, bound)
+        missing = wanted - {name.strip("`") for name, _, _ in rows}
+        if missing or not rows:
+            yield f"{path}: limits are missing: {missing}"
+
+
+def limits_of_the_daemon() -> set[str]:
+    """The bounds that the daemon's own modules and its service know."""
+    paths = [*(ROOT / "indexer" / "daemon").rglob("*.py"), ROOT / "indexer" / "service.py"]
+    return {
+        alias.name
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "indexer.limits"
+        for alias in node.names
+    }
 
 
 def the_map_is_whole(docs: Documents) -> Complaints:
@@ -260,6 +293,71 @@ def the_map_is_whole(docs: Documents) -> Complaints:
     lines = blocks(section(text, "Where things are"), "text")[0].text.splitlines()
     said = [re.findall(r"\w+", line) for line in lines]
     yield from differences("layers", said, [layer for layer in kept if layer])
+
+
+# --- checks of the daemon ------------------------------------------------------------------------
+
+
+def operations_are_documented(docs: Documents) -> Complaints:
+    rows = table(docs[HTTP], "What can be asked")
+    said = [(row[0], row[1].strip("`"), row[2]) for row in rows]
+    true = [(each.method, each.path, ", ".join(map(str, each.answers))) for each in OPERATIONS]
+    yield from differences("operations", sorted(said), sorted(true))
+
+
+def problems_are_documented(docs: Documents) -> Complaints:
+    rows = table(docs[HTTP], "Problems")
+    said = [(row[0].strip("`"), int(row[1]), row[2]) for row in rows]
+    yield from differences("problems", sorted(said), sorted(set(all_problems())))
+    yield from (f"{row[0]} does not say what to do" for row in rows if not row[3])
+
+
+def all_problems() -> Iterator[tuple[str, int, str]]:
+    """Code, status, and whether to try again, of whatever the daemon may answer with."""
+    found = [*vars(errors).values(), *vars(problems).values()]
+    kinds = [kind for kind in found if inspect.isclass(kind)]
+    for kind in kinds:
+        if issubclass(kind, errors.IndexerError) and "kind" in vars(kind):
+            own = kind.status if issubclass(kind, problems.HttpProblem) else None
+            status = own or status_of(errors.error_of(kind.kind, ""))
+            yield kind.kind, status, "yes" if kind.is_retryable else ""
+
+
+def metrics_are_documented(docs: Documents) -> Complaints:
+    rows = table(docs[HTTP], "Metrics")
+    said = [(row[0].strip("`"), row[1], codes(row[2])) for row in rows]
+    yield from differences("metrics", sorted(said), sorted(all_metrics()))
+
+
+def all_metrics() -> Iterator[tuple[str, str, list[str]]]:
+    """Name, type and labels of whatever a daemon counts that has counted one of each."""
+    totals = Totals()
+    totals.counters.answered("list", "ok", 0.1)
+    totals.ended("succeeded", 1.0)
+    service: Any = SimpleNamespace(totals=totals, running=[], waiting=0)
+    metrics = Metrics(service)
+    metrics.answered("get_job", 200, 0.1)
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        if not name.endswith("_created"):
+            yield name, family.type, sorted(labels)
+
+
+def documents_are_shown_right(docs: Documents) -> Complaints:
+    kinds: list[Any] = [JobDocument, EntryPage, Problem]
+    shown = blocks(docs[HTTP], "json")
+    yield from differences("documents of JSON", len(shown), len(kinds))
+    for block, kind in zip(shown, kinds, strict=False):
+        try:
+            read = msgspec.json.decode(block.text, type=kind)
+        except msgspec.ValidationError as error:
+            yield f"{HTTP}, line {block.line}: {error}"
+            continue
+        if isinstance(read, Problem):
+            read = Problem.of(read.error(), request_id=read.request_id)
+        true = json.loads(msgspec.json.encode(read))
+        yield from differences(f"{HTTP}, line {block.line}", json.loads(block.text), true)
 
 
 # --- checks of the format ------------------------------------------------------------------------
@@ -399,22 +497,52 @@ CHECKS: dict[Check, list[tuple[str, str, str]]] = {
         (COMMAND, "[OPTIONS] REF TEXT", "[OPTIONS] REF"),
         (COMMAND, "| `--json` |", "| `--json`, `--yaml` |"),
         (COMMAND, "`info`, ", ""),
+        (COMMAND, "## indexer jobs follow\n", "## indexer jobs watch\n"),
+        (COMMAND, "| `--to URL` |", "| to |"),
     ],
     settings_are_documented: [
         (SETTINGS, "| `region` |", "| `area` |"),
         (SETTINGS, "| 64 |", "| 48 |"),
         (SETTINGS, "1 to 1,024", "1 to 1,000"),
         (SETTINGS, "2. `AWS_ENDPOINT_URL_S3`", "2. `AWS_ENDPOINT_URL`"),
+        (SETTINGS, "| `8765` |", "| `8080` |"),
     ],
     exit_codes_are_right: [
         (COMMAND, "| 75 |", "| 76 |"),
         (COMMAND, "`CommitConflict`, ", ""),
         (README, "| 4 | more", "| 4 | many more"),
     ],
-    limits_are_right: [(LISTING, "| 1,024 |", "| 1,000 |")],
+    limits_are_right: [
+        (LISTING, "| 1,024 |", "| 1,000 |"),
+        (HTTP, "| 16 KiB |", "| 32 KiB |"),
+        (HTTP, "| 0.25 s |", "| 0.5 s |"),
+        (HTTP, "| `JOBS_KEPT_MAX` | 1,000 |", "| `JOBS_MAX` | 64 |"),
+    ],
     the_map_is_whole: [
         (CONTRIBUTING, "| `indexer/views.py` |", "| views |"),
         (CONTRIBUTING, "manifest | page\n", "manifest\npage\n"),
+    ],
+    operations_are_documented: [
+        (HTTP, "| GET | `/readyz` |", "| POST | `/readyz` |"),
+        (HTTP, "`/api/v1/commits/{request_id}` | 200", "`/api/v1/commits/{id}` | 200"),
+        (HTTP, "| 200, 201 |", "| 200 |"),
+    ],
+    problems_are_documented: [
+        (HTTP, "| `busy` | 429 | yes |", "| `busy` | 503 | yes |"),
+        (HTTP, "| `usage` | 400 | |", "| `usage` | 400 | yes |"),
+        (HTTP, "| `no-such-job` |", "| `no-job` |"),
+        (HTTP, "| see `/docs` for what there is |", "| |"),
+    ],
+    metrics_are_documented: [
+        (HTTP, "| `indexer_queue_depth` |", "| `indexer_queue` |"),
+        (HTTP, "| `indexer_queue_depth` | gauge |", "| `indexer_queue_depth` | counter |"),
+        (HTTP, "| counter | `state` |", "| counter | |"),
+    ],
+    documents_are_shown_right: [
+        (HTTP, '"objects_listed": 0', '"objects": 0'),
+        (HTTP, '"kind": "folder", ', ""),
+        (HTTP, '"etag": "', '"tag": "'),
+        (HTTP, '"title": "No such version"', '"title": "Nothing"'),
     ],
     columns_are_right: [
         (FORMAT, "| 2 | `uri`", "| 2 | `url`"),

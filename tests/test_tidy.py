@@ -113,8 +113,13 @@ def yields_in_scopes(source: str) -> Complaints:
 
 
 def _is_cancel_scope(block: ast.AsyncWith) -> bool:
+    """Whether one is entered: made here, or made before; an argument may well be called timeout."""
     scopes = ("TaskGroup", "timeout", "timeout_at")
-    return any(_mentions(item.context_expr, scope) for item in block.items for scope in scopes)
+    entered = [item.context_expr for item in block.items]
+    called = [
+        node.func for each in entered for node in ast.walk(each) if isinstance(node, ast.Call)
+    ]
+    return any(_last_name(node) in scopes for node in (*entered, *called))
 
 
 def printing(source: str) -> Complaints:
@@ -211,8 +216,13 @@ RULES = [
         "nothing is yielded inside a TaskGroup or a timeout",
         library,
         yields_in_scopes,
-        broken=["async def f():\n    async with asyncio.timeout(1):\n        yield 1"],
+        broken=[
+            "async def f():\n    async with asyncio.timeout(1):\n        yield 1",
+            "async def f():\n    async with await enter(asyncio.TaskGroup()):\n        yield 1",
+            "async def f(timeout):\n    async with timeout:\n        yield 1",
+        ],
         kept=[
+            "async def f():\n    async with request(timeout=timeout):\n        yield 1",
             "async def f():\n    async with timeout(1):\n        a = await g()\n    yield a",
             "@asynccontextmanager\nasync def f():\n    async with TaskGroup():\n        yield",
         ],

@@ -42,7 +42,9 @@ def measure(sitting: Sitting, sizes: Sizes) -> None:
             server.endpoint_url, server.access_key, server.secret_key, server.region
         )
         for bucket, (shape, versioned) in BUCKETS.items():
-            asyncio.run(_load(endpoint, bucket, shape, sizes.minio_objects, versioned=versioned))
+            asyncio.run(
+                load_bucket(endpoint, bucket, shape, sizes.minio_objects, versioned=versioned)
+            )
         for bucket, (shape, versioned) in BUCKETS.items():
             # What other tools list by default takes no account of versions.
             tools = [OURS] if versioned else installed
@@ -103,9 +105,10 @@ class _Runs:
         )
 
 
-async def _load(
+async def load_bucket(
     endpoint: Endpoint, bucket: str, shape: str, count: int, *, versioned: bool
 ) -> None:
+    """Makes a bucket of so many objects whose keys have a shape."""
     from aiobotocore.session import get_session
 
     from indexer.testing.buckets import fill

@@ -121,7 +121,7 @@ class Folders:
             async with asyncio.timeout(FOLDER_INDEX_WAIT_S_MAX):
                 await self._building.acquire()
         except TimeoutError:
-            raise Busy("the folders of another version are being indexed; ask again.") from None
+            raise Busy("folder indexes are being made for other requests; ask again.") from None
         try:
             yield
         finally:
@@ -134,7 +134,8 @@ def _name_of(manifest_digest: str) -> str:
 
 @contextmanager
 def _writable(path: Path) -> Iterator[None]:
-    with usable(path):
+    data_folder = path.parents[2]
+    with usable(data_folder):
         try:
             yield
         except sqlite3.Error as error:

@@ -48,23 +48,6 @@ PARAMETERS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
 }
 """Parameters of paths by name: what they are, and what they look like."""
 
-HEADERS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
-    "Idempotency-Key": (
-        "The same request with the same key within a day is done once.",
-        {"type": "string", "pattern": f"^[!-~]{{1,{REQUEST_ID_CHARACTERS_MAX}}}$"},
-    ),
-    "Last-Event-ID": (
-        "The number of the last event that was seen.",
-        {"type": "string", "pattern": "^[0-9]{1,18}$"},
-    ),
-    "If-Match": (
-        "Only in this state still: the ETag of it; of an alias its version, in quotes.",
-        {"type": "string", "pattern": '^"[!#-~]{1,128}"$'},
-    ),
-    "If-None-Match": ("`*`: only if it is not there yet.", {"type": "string", "enum": ["*"]}),
-}
-"""Headers that operations read, by name."""
-
 
 def document_of(operations: Sequence[Operation]) -> bytes:
     """The document of a table of operations, as JSON."""
@@ -109,7 +92,10 @@ def _described(
         "parameters": [
             *(_parameter("path", name, *PARAMETERS[name]) for name in operation.parameters),
             *_query_parameters(components[operation.query.__name__]),
-            *(_parameter("header", name, *HEADERS[name]) for name in operation.headers),
+            *(
+                _parameter("header", each.name, each.said, each.schema)
+                for each in operation.headers
+            ),
         ],
         "responses": {
             **{
@@ -150,7 +136,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _parameter(place: str, name: str, said: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _parameter(place: str, name: str, said: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "in": place,
         "name": name,

@@ -28,6 +28,7 @@ from indexer.limits import (
     PAGE_RESULTS_DEFAULT,
     PAGE_RESULTS_MAX,
     REQUEST_BODY_BYTES_MAX,
+    REQUEST_ID_CHARACTERS_MAX,
 )
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.protocols import SourceOptions, Tracker
@@ -113,6 +114,40 @@ class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A request header that an operation reads: its name, what it is for, what it looks like."""
+
+    name: str
+    said: str
+    schema: Mapping[str, Any]
+
+
+IDEMPOTENCY_KEY: Final = Header(
+    "Idempotency-Key",
+    "The same request with the same key within a day is done once.",
+    {"type": "string", "pattern": f"^[!-~]{{1,{REQUEST_ID_CHARACTERS_MAX}}}$"},
+)
+LAST_EVENT_ID: Final = Header(
+    "Last-Event-ID",
+    "The number of the last event that was seen.",
+    {"type": "string", "pattern": "^[0-9]{1,18}$"},
+)
+IF_MATCH: Final = Header(
+    "If-Match",
+    "Only in this state still: the ETag that was given with it.",
+    {"type": "string", "pattern": '^"[!#-~]{1,128}"$'},
+)
+ALIAS_IF_MATCH: Final = Header(
+    "If-Match",
+    "Only while it means this version, in quotes.",
+    {"type": "string", "pattern": '^"v(0|[1-9][0-9]{0,8})"$'},
+)
+ALIAS_IF_NONE_MATCH: Final = Header(
+    "If-None-Match", "`*`: only if it is not there yet.", {"type": "string", "enum": ["*"]}
+)
+
+
 @dataclass(frozen=True)
 class Operation:
     """A method on a path, what it takes, what it gives, and who does it.
@@ -131,7 +166,7 @@ class Operation:
     body: type[msgspec.Struct] | str | None = None
     body_bytes_max: int = REQUEST_BODY_BYTES_MAX
     problems: tuple[int, ...] = ()
-    headers: tuple[str, ...] = ()
+    headers: tuple[Header, ...] = ()
     is_stream: bool = False
 
     @property

@@ -268,9 +268,7 @@ async def test_what_never_changes_says_so(session: aiohttp.ClientSession) -> Non
 async def test_a_body_is_bounded(session: aiohttp.ClientSession) -> None:
     body = b'{"uri": "' + b"x" * limits.REQUEST_BODY_BYTES_MAX
     headers = {"Content-Type": "application/json"}
-    async with session.post(
-        f"{API}/snapshots", data=io.BytesIO(body), headers=headers
-    ) as response:
+    async with session.post(f"{API}/snapshots", data=io.BytesIO(body), headers=headers) as response:
         assert response.status == 413
         assert (await problem(response))["code"] == "body-too-large"
 

@@ -3,6 +3,8 @@
 Invariants
   * The README's commands run as they stand, on a real S3 server, in a folder that looks like the
     project's; of `make` only the targets have to exist.
+  * The daemon that a document starts is another process, on a port that is free; it is asked by
+    what the document shows, and ends well.
   * The code in the description of the format reads what those commands wrote.
 """
 
@@ -16,7 +18,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +29,12 @@ from deploy.s3_server import S3Server
 from indexer.content import decode_shard, encode_shard
 from indexer.testing.buckets import fill
 from indexer.testing.synthetic_s3 import SyntheticS3
+from indexer.wire.problems import PROBLEM_TYPE
 from tests.conftest import MakeBucket
 from tests.documents import (
     COMMAND,
     FORMAT,
+    HTTP,
     LISTING,
     README,
     ROOT,
@@ -42,7 +47,9 @@ from tests.documents import (
 from tests.integration.commands import Command, Ran, snapshot
 from tests.unit.synthetic_s3_client import client_of
 
-COMMAND_TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 300
+SERVE = "indexer serve\n"
+URL = "http://127.0.0.1:8765"
 
 BUCKET = "datasets"
 KEYS = [b"images/train/%06d.jpg" % number for number in range(2_000)] + [
@@ -58,9 +65,36 @@ class Session:
     data: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder that looks like the project's, with programs, and an environment that finds S3."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    def play(self, text: str) -> str:
+        """What the commands of a document write, all in one shell, and then its programs.
+
+        The daemon that it starts runs beside them.
+        """
+        commands = [block.text for block in blocks(text, "sh")]
+        with ExitStack() as stack:
+            if SERVE in commands:
+                serve = [sys.executable, "-m", "indexer", "serve", "--port", "0"]
+                url = stack.enter_context(serving(serve, self.folder, self.environment))
+                text = text.replace(URL, url.strip())
+            lines = [line for block in blocks(text, "sh") for line in block.text.splitlines()]
+            lines = [line for line in lines if not line.startswith(("make ", SERVE.strip()))]
+            output = run(["bash", "-euxc", "\n".join(lines)], self.folder, self.environment)
+            for block in blocks(text, "python"):
+                program = [sys.executable, "-c", block.text]
+                output += run(program, self.folder, self.environment)
+        return output
+
+
 @pytest.fixture(scope="module")
-def session(minio: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """All commands and programs of the README, one after the other."""
+def project(minio: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project's files, and the bucket that the documents speak of."""
     asyncio.run(load(minio))
     folder = tmp_path_factory.mktemp("project")
     for path in ROOT.iterdir():
@@ -74,16 +108,34 @@ def session(minio: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Sessio
         (programs / name).chmod(0o755)
     environment = {**os.environ, **minio.environment(), "PYTHONPATH": str(ROOT)}
     environment |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "share")}
-    output = ""
-    for block in blocks(documents()[README]):
-        if block.language == "sh":
-            lines = [line for line in block.text.splitlines() if not line.startswith("make ")]
-            output += run(["bash", "-euxc", "\n".join(lines)], folder, environment)
-            exports = [line for line in lines if line.startswith("export PATH=")]
-            assert exports in ([], ['export PATH="$PWD/.venv/bin:$PATH"'])
-        elif block.language == "python":
-            output += run([str(programs / "python"), "-c", block.text], folder, environment)
-    return Session(output, folder / "share" / "indexer")
+    return Project(folder, environment)
+
+
+@pytest.fixture(scope="module")
+def session(project: Project) -> Session:
+    """All commands and programs of the README, one after the other."""
+    text = documents()[README]
+    assert re.findall(r"^export PATH=.*", text, re.MULTILINE) == [
+        'export PATH="$PWD/.venv/bin:$PATH"'
+    ]
+    return Session(project.play(text), project.folder / "share" / "indexer")
+
+
+@contextmanager
+def serving(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """What a daemon writes once it listens. It is told to stop in the end, and does so well."""
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, "it ended without a word"
+            yield line
+        finally:
+            process.terminate()
+            code = process.wait(COMMAND_TIMEOUT_S)
+    assert code == 0
 
 
 def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
@@ -120,6 +172,12 @@ def test_the_readme_shows_what_its_snapshot_prints(session: Session) -> None:
     assert measured(shown.text) in measured(session.output)
 
 
+def test_the_readme_shows_what_its_daemon_answers(session: Session) -> None:
+    (page,) = re.findall(r'{"results":.*?"next":null}', session.output)
+    assert [one["path"] for one in json.loads(page)["results"]] == ["train/", "val/"]
+    assert re.search(r"JOB +STATE .*\n(\w{16}  .*\n){2}", session.output)
+
+
 def measured(text: str) -> str:
     """The text with what is measured taken out."""
     return re.sub(r"in [\d.]+ s \([\d,]+ a second, \d+ requests\)", "in TIME", text)
@@ -148,6 +206,27 @@ def test_damage_is_seen_by_the_code_of_the_format(session: Session, tmp_path: Pa
         read_version(tmp_path, "vision", "images", 0)
 
 
+def test_the_session_with_a_daemon_runs(project: Project, tmp_path: Path) -> None:
+    programs = project.folder / ".venv" / "bin"
+    environment = {
+        **project.environment,
+        "PATH": f"{programs}:{project.environment['PATH']}",
+        "XDG_DATA_HOME": str(tmp_path / "share"),
+    }
+    output = Project(tmp_path, environment).play(documents()[HTTP])
+    assert PROBLEM_TYPE not in output
+    events = re.findall(r"^id: (\d+)\nevent: (\w+)\ndata: (.*)$", output, re.MULTILINE)
+    assert [name for _, name, _ in events][-2:] == ["end", "end"]
+    assert events[-1] == events[-2]
+    assert json.loads(events[-1][2])["state"] == "succeeded"
+    assert re.search(r"^304$", output, re.MULTILINE)
+    pages = [json.loads(page) for page in re.findall(r'{"results":.*?"next":.*?}', output)]
+    paths = [[one["path"] for one in page["results"]] for page in pages]
+    assert paths == [["train/", "val/"], ["train/000002.jpg", "train/000003.jpg"]]
+    for said in ("vision/images:v0  unchanged", "succeeded 2500", "b'train/000009.jpg'"):
+        assert said in output
+
+
 JSON_COMMANDS = {
     "`indexer snapshot`, `indexer artifact put`": [
         "snapshot {uri} --name vision/images --alias other",
@@ -166,6 +245,13 @@ JSON_COMMANDS = {
     "`indexer ls` of a project": ["ls vision"],
     "`indexer alias ls`": ["alias ls vision/images"],
     "`indexer doctor`": ["doctor {uri}"],
+    "`indexer serve`, once it listens": [],
+    "`indexer jobs ls`, `indexer jobs show`, `indexer jobs cancel`, `indexer jobs follow`": [
+        "jobs ls --server {url}",
+        "jobs show {job} --server {url}",
+        "jobs cancel {job} --server {url}",
+        "jobs follow {job} --server {url}",
+    ],
 }
 
 
@@ -177,11 +263,19 @@ def test_the_fields_of_json_are_documented(
     text = section(documents()[COMMAND], "JSON")
     titles = re.findall(r"^(`indexer [^|]*?):\n\n(?=\|)", text, re.MULTILINE | re.DOTALL)
     assert [" ".join(title.split()) for title in titles] == list(JSON_COMMANDS)
-    for rows, lines in zip(tables(text), JSON_COMMANDS.values(), strict=True):
-        for line in lines:
-            ran = command(*shlex.split(line.format(uri=uri)), "--json")
+    serve = [sys.executable, "-m", "indexer", "serve", "--port", "0", "--json"]
+    with serving(serve, tmp_path, command.environment) as said:
+        found = {"serve": [json.loads(said)]}
+        url = found["serve"][0]["url"]
+        snapshot(command, uri, "--name", "vision/images", "--server", url)
+        job = command("jobs", "ls", "--server", url, "--json").document["id"]
+        for line in (line for lines in JSON_COMMANDS.values() for line in lines):
+            ran = command(*shlex.split(line.format(uri=uri, url=url, job=job)), "--json")
             assert ran.documents, ran.errors
-            for document in ran.documents:
+            found[line] = ran.documents
+    for rows, lines in zip(tables(text), JSON_COMMANDS.values(), strict=True):
+        for line in lines or ["serve"]:
+            for document in found[line]:
                 assert (line, [f"`{name}`" for name in document]) == (line, [r[0] for r in rows])
 
 

@@ -9,6 +9,9 @@ from msgspec import UNSET, Meta
 
 from indexer.daemon.dispatch import tag_of
 from indexer.daemon.operation import (
+    ALIAS_IF_MATCH,
+    ALIAS_IF_NONE_MATCH,
+    IF_MATCH,
     VERSION_TAG,
     Answer,
     Call,
@@ -42,9 +45,6 @@ from indexer.wire.artifacts import (
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
-
-IF_MATCH: Final = "If-Match"
-IF_NONE_MATCH: Final = "If-None-Match"
 
 
 class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,10 +94,10 @@ async def change_version(parts: Parts, call: Call) -> Answer:
     patch: VersionPatch = call.body
     version = await parts.workspace.version(call.ref)
     expect = None
-    if wanted := call.headers.get(IF_MATCH):
+    if wanted := call.headers.get(IF_MATCH.name):
         if wanted not in ("*", _tag_of_version(version)):
             raise PreconditionFailed(
-                f"{version.ref} is not as {IF_MATCH} says any more; look at it again, and repeat."
+                f"{version.ref} is not as If-Match says any more; look at it again, and repeat."
             )
         expect = version.notes
     if patch.notes is not UNSET:
@@ -162,16 +162,16 @@ async def remove_alias(parts: Parts, call: Call) -> Answer:
 
 def _expected(call: Call) -> int | None:
     """Where the caller saw the alias: the ETag of an alias is the version that it means."""
-    if call.headers.get(IF_NONE_MATCH) == "*":
+    if call.headers.get(ALIAS_IF_NONE_MATCH.name) == "*":
         return None
-    wanted = call.headers.get(IF_MATCH)
+    wanted = call.headers.get(ALIAS_IF_MATCH.name)
     if wanted is None:
         return ANYWHERE
     if match := VERSION_TAG.fullmatch(wanted):
         return version_number(match[1])
     raise Malformed(
-        f"{IF_MATCH} of an alias is the version that it should mean now, in quotes, as in "
-        f'"v3"; {IF_NONE_MATCH}: * is for one that should not be there.'
+        "If-Match of an alias is the version that it should mean now, in quotes, as in "
+        '"v3"; If-None-Match: * is for one that should not be there.'
     )
 
 
@@ -211,10 +211,10 @@ ARTIFACTS: Final = (
     ),
     Operation(
         "PUT", _ALIAS, "Let an alias mean a version", set_alias, {200: VersionDocument},
-        body=AliasOrder, problems=(412, 415), headers=(IF_MATCH, IF_NONE_MATCH),
+        body=AliasOrder, problems=(412, 415), headers=(ALIAS_IF_MATCH, ALIAS_IF_NONE_MATCH),
     ),
     Operation(
         "DELETE", _ALIAS, "Take an alias away", remove_alias, {200: VersionDocument},
-        problems=(412,), headers=(IF_MATCH,),
+        problems=(412,), headers=(ALIAS_IF_MATCH,),
     ),
 )  # fmt: skip

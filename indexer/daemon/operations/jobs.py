@@ -8,6 +8,8 @@ from aiohttp import web
 
 from indexer.daemon.events import stream
 from indexer.daemon.operation import (
+    IDEMPOTENCY_KEY,
+    LAST_EVENT_ID,
     Answer,
     Call,
     Operation,
@@ -22,8 +24,6 @@ from indexer.remote import API, EVENTS_TYPE
 from indexer.wire.base import cursor_after
 from indexer.wire.jobs import DoctorDocument, DoctorOrder, JobDocument, JobPage, SnapshotOrder
 
-IDEMPOTENCY_KEY: Final = "Idempotency-Key"
-LAST_EVENT_ID: Final = "Last-Event-ID"
 EVENT_NUMBER_DIGITS_MAX: Final = 18
 
 
@@ -31,10 +31,10 @@ async def trigger_snapshot(parts: Parts, call: Call) -> Answer:
     """Takes a snapshot to make."""
     order: SnapshotOrder = call.body
     request, options = parts.read_order(order)
-    key = call.headers.get(IDEMPOTENCY_KEY)
+    key = call.headers.get(IDEMPOTENCY_KEY.name)
     if key is not None and not 0 < len(key) <= REQUEST_ID_CHARACTERS_MAX:
         raise Malformed(
-            f"An {IDEMPOTENCY_KEY} has 1 to {REQUEST_ID_CHARACTERS_MAX} characters; choose another."
+            f"An Idempotency-Key has 1 to {REQUEST_ID_CHARACTERS_MAX} characters; choose another."
         )
     try:
         job = parts.service.submit(request, options, key=key)
@@ -65,7 +65,7 @@ async def cancel_job(parts: Parts, call: Call) -> Answer:
 async def follow_job(parts: Parts, call: Call) -> web.StreamResponse:
     """Streams a job's events until it ends."""
     job = parts.service.job(call.path["id"])
-    given = call.headers.get(LAST_EVENT_ID, "")
+    given = call.headers.get(LAST_EVENT_ID.name, "")
     # A number that this daemon never gave is of one before it: all is news then.
     is_number = given.isascii() and given.isdigit() and len(given) <= EVENT_NUMBER_DIGITS_MAX
     after = int(given) if is_number else 0
