@@ -89,7 +89,8 @@ def main(arguments: Sequence[str]) -> int:
                 _show_next(is_kept=options.keep)
                 if options.keep:
                     _keep(server, url)
-        print("\nThe daemon, the server and all that they kept are gone again.")
+            print("\nClearing up.", flush=True)
+        print("The daemon, the server and all that they kept are gone again.")
     except (ServerError, DemoError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -113,6 +114,7 @@ def _show_bucket(server: S3Server, count: int) -> Sequence[bytes]:
     print("  What is run below finds it through AWS_ENDPOINT_URL.")
 
     _head(f"{count:,} objects in s3://{BUCKET}")
+    print("  They are written now, which takes longest of all that is done here.", flush=True)
     keys = _keys(count)
     unpacks = server.kind == "minio"
     started_s = time.monotonic()
@@ -322,10 +324,8 @@ def _curl(
     Where there is no curl, Python sends the request. A `note` says which part of the answer is
     shown. Raises `DemoError` when it fails.
     """
-    words = ["curl", options, url]
     line = f"curl {options} {shlex.quote(url)}"
     if body is not None:
-        words += ["-H", "Content-Type: application/json", "-d", body]
         line += f" \\\n      -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     print(f"\n  $ {line}", flush=True)
     deadline_s = time.monotonic() + COMMAND_TIMEOUT_S
@@ -335,7 +335,7 @@ def _curl(
         print("  (there is no curl on PATH: Python sends the same request)", flush=True)
         yield from _answer_lines(url, body, deadline_s)
         return
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    process = subprocess.Popen(_words(line), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     with process, _ended(process):
         yield from _output_lines(process, deadline_s)
         if code := process.wait(STOP_TIMEOUT_S):
@@ -386,7 +386,7 @@ def _document(lines: Iterable[str]) -> Any:
 
 def _words(line: str) -> list[str]:
     """The words of a command line, the first one as its program."""
-    program, *arguments = shlex.split(line)
+    program, *arguments = shlex.split(line.replace("\\\n", ""))
     found = shutil.which(program)
     if found is None:
         raise DemoError(f"There is no {program} beside {sys.executable}; `make install` puts it.")

@@ -28,7 +28,7 @@ from indexer.limits import (
     IN_FLIGHT_START,
     OBJECTS_MAX_DEFAULT,
     PAGE_RESULTS_DEFAULT,
-    PAGES_PARSED_PER_TURN_MAX,
+    PAGES_PER_TURN_MAX,
     REQUEST_ATTEMPTS_MAX,
     THREADS_MAX,
 )
@@ -40,7 +40,8 @@ from indexer.references import ArtifactName, VersionRef, parse_name, parse_sourc
 from indexer.remote import Remote
 from indexer.service import Service
 from indexer.slice import SliceContext
-from indexer.stores.s3 import connect
+from indexer.stores.s3 import S3Connection, connect
+from indexer.stores.s3_clients import ClientPool
 from indexer.stores.wrappers import ResilientConnection
 from indexer.telemetry import Counters, new_logger
 from indexer.trackers.remote import RemoteTracker
@@ -74,6 +75,8 @@ class App:
         catalog: Catalog,
         tracker: Tracker,
         *,
+        clients: ClientPool,
+        turns: Turns,
         threads: Threads,
         clock: Clock,
         defaults: Defaults,
@@ -85,7 +88,8 @@ class App:
         self._log = log
         self._threads = threads
         self._clock = clock
-        self._turns = Turns(PAGES_PARSED_PER_TURN_MAX)
+        self._turns = turns
+        self._clients = clients
 
     # --- snapshots
 
@@ -98,18 +102,20 @@ class App:
         Raises `InvalidReference` and `InvalidSetting`.
         """
         defaults = self.defaults
+        objects_max, in_flight = order.max_objects, order.in_flight
         request = SnapshotRequest(
             uri=parse_source(order.uri),
             name=parse_name(order.name),
             type=order.type,
             aliases=tuple(order.aliases),
             notes=order.notes,
-            objects_max=order.max_objects or defaults.objects_max,
+            objects_max=defaults.objects_max if objects_max is None else objects_max,
             on_limit=order.on_limit or defaults.on_limit,
             allow_empty=order.allow_empty,
         )
-        in_flight = order.in_flight or defaults.in_flight
-        return request, SourceOptions(self._s3_options(order), in_flight)
+        return request, SourceOptions(
+            self._s3_options(order), defaults.in_flight if in_flight is None else in_flight
+        )
 
     async def run(
         self,
@@ -139,8 +145,7 @@ class App:
                 known=known,
             )
 
-        facts = self.catalog.facts
-        async with connect(options.s3, facts, counters, self._turns) as connection:
+        async with self._connected(options.s3, counters) as connection:
             parts = JobParts(
                 connection=ResilientConnection(
                     connection,
@@ -162,8 +167,20 @@ class App:
 
     async def examine(self, order: DoctorOrder) -> dict[str, Any]:
         options, source = self._s3_options(order), parse_source(order.uri)
-        async with connect(options, self.catalog.facts, Counters(), self._turns) as connection:
+        async with self._connected(options, Counters()) as connection:
             return await examine(connection, source, options, self.catalog.folder.path)
+
+    async def warm_up(self) -> None:
+        """Reads what the first snapshot would have to read, before anybody waits."""
+        await self._threads.run(self._clients.load)
+
+    @asynccontextmanager
+    async def _connected(
+        self, options: S3Options, counters: Counters
+    ) -> AsyncIterator[S3Connection]:
+        facts, turns, clients = self.catalog.facts, self._turns, self._clients
+        async with connect(options, facts, counters, turns=turns, clients=clients) as connection:
+            yield connection
 
     def _s3_options(self, order: SnapshotOrder | DoctorOrder) -> S3Options:
         given = {name: getattr(order, name) for name in S3Options.__slots__}
@@ -264,6 +281,8 @@ async def open_app(
         raise NoSuchVersion(f"There is no data folder at {data}; snapshot something first.")
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
+        turns = Turns(PAGES_PER_TURN_MAX)
+        clients = await stack.enter_async_context(ClientPool.open(clock, turns))
         threads = await stack.enter_async_context(Threads(THREADS_MAX))
         catalog = await stack.enter_async_context(Catalog.open(data, clock))
         tracker: Tracker = catalog.tracker
@@ -272,6 +291,8 @@ async def open_app(
         yield App(
             catalog,
             tracker,
+            clients=clients,
+            turns=turns,
             threads=threads,
             clock=clock,
             defaults=defaults or Defaults(),
@@ -291,6 +312,7 @@ async def open_daemon(
     from indexer.daemon.server import Daemon
 
     clock = clock or SystemClock()
+    await app.warm_up()
     async with (
         Service.open(
             run=app.run,

@@ -54,6 +54,7 @@ def serve(session: Session) -> None:
                 log=log,
             ) as daemon,
         ):
+            sys.setswitchinterval(0.001)
             collect_garbage_seldom()
             if console.is_json:
                 console.record({"url": daemon.url})

@@ -266,7 +266,7 @@ def _path(name: ArtifactName) -> str:
 
 def _segment(text: str) -> str:
     """The text as one segment of a path, whatever is in it."""
-    return quote(text, safe="")
+    return quote(text, safe="", errors="surrogateescape")
 
 
 def _alias_headers(expect: int | None) -> dict[str, str]:

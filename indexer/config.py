@@ -163,7 +163,7 @@ def load_settings(
     for setting in SETTINGS:
         sources = (
             (options.get(setting.name), f"--{setting.name.replace('_', '-')}"),
-            (environment.get(setting.variable), setting.variable),
+            (_variable(setting, environment), setting.variable),
             (file.get(setting.name), str(path)),
         )
         given = next(((value, where) for value, where in sources if value is not None), None)
@@ -174,6 +174,12 @@ def load_settings(
             origins[setting.name] = given[1]
     values["data"] = values["data"] or str(default_data_folder(environment))
     return Settings(values, origins)
+
+
+def _variable(setting: Setting, environment: Mapping[str, str]) -> str | None:
+    """What the environment sets; an empty variable sets no text, as with the AWS command."""
+    value = environment.get(setting.variable)
+    return None if value == "" and setting.default is None else value
 
 
 def default_data_folder(environment: Mapping[str, str]) -> Path:

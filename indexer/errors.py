@@ -239,13 +239,15 @@ class CommitUnknown(Temporary):
     kind = "commit-unknown"
 
 
-def error_of(kind: str, message: str) -> IndexerError:
+def error_of(
+    kind: str, message: str, *, otherwise: type[IndexerError] = IndexerError
+) -> IndexerError:
     """The error that another process raised, by its `kind` and in its words.
 
-    A kind that is not known here is an `IndexerError`.
+    One that is not drawn above is an error of the class `otherwise`.
     """
-    known = {one.kind: one for one in _below(IndexerError)}
-    found = known.get(kind, IndexerError)
+    known = {one.kind: one for one in _below(IndexerError) if one.__module__ == __name__}
+    found = known.get(kind, otherwise)
     error = found.__new__(found)
     Exception.__init__(error, message)
     return error

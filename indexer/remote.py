@@ -22,13 +22,14 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from indexer.errors import Busy, DaemonUnavailable, IndexerError
+from indexer.errors import Busy, DaemonUnavailable, IndexerError, InvalidSetting
 from indexer.limits import (
     CONNECT_TIMEOUT_S,
     DAEMON_ATTEMPTS_MAX,
     DAEMON_REQUESTS_MAX,
     DAEMON_TIMEOUT_S,
     EVENT_HEARTBEAT_S,
+    EVENT_INTERVAL_S,
     SHARD_BYTES_MAX,
 )
 from indexer.wire.jobs import JobDocument
@@ -40,6 +41,7 @@ API: Final = "/api/v1"
 
 JSON_TYPE: Final = "application/json"
 SHARD_TYPE: Final = "application/vnd.apache.parquet"
+PROBLEM_TYPE: Final = "application/problem+json"
 EVENTS_TYPE: Final = "text/event-stream"
 
 Document = TypeVar("Document")
@@ -57,6 +59,7 @@ class Remote:
     def __init__(self, url: str, session: aiohttp.ClientSession, clock: Clock) -> None:
         self.url = url
         self._session = session
+        self._clock = clock
         self._retry = Retry(
             attempts_max=DAEMON_ATTEMPTS_MAX, budget=RetryBudget(), clock=clock, delay_s_max=5.0
         )
@@ -119,7 +122,7 @@ class Remote:
         headers: Mapping[str, str] | None = None,
     ) -> Document:
         """The document that a daemon answers an order with. Tried once."""
-        data = io.BytesIO(msgspec.json.encode(body)) if body is not None else None
+        data = io.BytesIO(_encoded(body)) if body is not None else None
         answered = await self._ask(
             method, path, data=data, headers={"Content-Type": JSON_TYPE, **(headers or {})}
         )
@@ -158,7 +161,12 @@ class Remote:
                 if got_any:
                     continue
                 # Nobody there: as patient as with any other question, then it is an error.
-                yield await self.get(f"/jobs/{job_id}", JobDocument)
+                job = await self.get(f"/jobs/{job_id}", JobDocument)
+                yield job
+                if job.has_ended:
+                    return
+                # There, but not for a stream, as behind a proxy that takes none: ask now and then.
+                await self._clock.sleep(EVENT_INTERVAL_S)
 
     async def _events(
         self, job_id: str, last: str | None
@@ -206,7 +214,8 @@ class Remote:
         **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        words = f"?{urlencode(given, quote_via=quote)}" if given else ""
+        query_string = urlencode(given, errors="surrogateescape", quote_via=quote)
+        words = f"?{query_string}" if given else ""
         url = URL(f"{self.url}{API}{path}{words}", encoded=True)
         with self._translated():
             async with self._session.request(
@@ -263,6 +272,13 @@ class Remote:
 
     def _advice(self) -> str:
         return "Check that the URL is a daemon's, and that both are of the same version."
+
+
+def _encoded(body: msgspec.Struct) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        raise InvalidSetting("what is asked for is not UTF-8; write it in that encoding.") from None
 
 
 def _said(error: Exception) -> str:

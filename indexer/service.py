@@ -287,6 +287,7 @@ class Service:
             job = self._waiting.popleft()
             self._running[job.id] = job
             job.state, job.started_at = "running", self._clock.now()
+            job._shown = Progress.of(job.counters)  # noqa: SLF001 - told with the new state
             job.task = self._group.create_task(self._run(job))
             job.tell()
 

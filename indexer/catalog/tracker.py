@@ -24,6 +24,7 @@ from indexer.catalog.records import read_version
 from indexer.commit_rules import check_request
 from indexer.content import ContentStore, decode_shard
 from indexer.errors import CorruptContent, NoSuchVersion
+from indexer.limits import MANIFESTS_KEPT_MAX
 from indexer.manifest import Manifest, read_manifest
 from indexer.protocols import CommitRequest
 from indexer.records import CommitResult, VersionRecord
@@ -54,6 +55,7 @@ class CatalogTracker:
         self._indexes = indexes
         self._threads = threads
         self._clock = clock
+        self._manifests: dict[str, Manifest] = {}
 
     async def parent(self, name: ArtifactName, *, partial: bool = False) -> VersionRecord | None:
         return await self._database.read(_parent, name, partial)
@@ -61,7 +63,15 @@ class CatalogTracker:
     async def manifest(self, digest: str) -> Manifest:
         if not await self._database.read(find_wandb_digest, digest):
             raise NoSuchVersion(f"there is no version with the digest {digest}.")
-        return read_manifest(await self._content.get(_blob_of(digest)))
+        manifest = self._manifests.pop(digest, None)
+        if manifest is None:
+            root = await self._content.get(_blob_of(digest))
+            manifest = await self._threads.run(read_manifest, root)
+        # The least recently used are forgotten first.
+        self._manifests[digest] = manifest
+        while len(self._manifests) > MANIFESTS_KEPT_MAX:
+            del self._manifests[next(iter(self._manifests))]
+        return manifest
 
     async def missing(self, digests: Sequence[str]) -> set[str]:
         files = {_file_of(digest): digest for digest in digests}

@@ -14,8 +14,9 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 import xxhash
@@ -31,6 +32,7 @@ from indexer.daemon.problems import (
     NoSuchPath,
     NotInTime,
     TooSlow,
+    WrongHost,
     WrongMediaType,
 )
 from indexer.errors import Busy, DaemonUnavailable, IndexerError
@@ -41,10 +43,9 @@ from indexer.limits import (
     SEND_TIMEOUT_S,
     UNAVAILABLE_RETRY_AFTER_S,
 )
-from indexer.remote import JSON_TYPE
+from indexer.remote import JSON_TYPE, PROBLEM_TYPE
 from indexer.wire.problems import Problem, status_of
 
-PROBLEM_TYPE: Final = "application/problem+json"
 REQUEST_ID: Final = "X-Request-Id"
 _REQUEST_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REQUEST_ID_BYTES: Final = 8
@@ -76,6 +77,7 @@ class Dispatch:
         request_id = _request_id(request)
         operation: Operation | None = None
         try:
+            _check_host(request)
             operation, path = self._find(request)
             response = await self._answer(operation, path, request, request_id)
         except IndexerError as error:
@@ -110,9 +112,8 @@ class Dispatch:
         for operation in self._operations:
             if match := operation.pattern.fullmatch(raw):
                 allowed.append(operation.method)
-                if operation.method == request.method or (
-                    operation.method == "GET" and request.method == "HEAD" and found is None
-                ):
+                is_asked = operation.method == request.method
+                if is_asked or (found is None and (operation.method, request.method) == _HEAD):
                     found = operation, match.groupdict()
         if found is not None:
             operation, path = found
@@ -258,6 +259,23 @@ async def _send(response: web.StreamResponse, request: web.BaseRequest) -> None:
             request.transport.abort()
     except ConnectionError:
         pass  # who asked is gone
+
+
+def _check_host(request: web.BaseRequest) -> None:
+    """Raises `WrongHost` for a name that is not this machine's own.
+
+    A page from elsewhere whose name was made to lead here would be the daemon's own to a browser.
+    """
+    try:
+        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+        is_own = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_own = False
+    if not is_own:
+        raise WrongHost(
+            "This daemon is asked as localhost or by its address, such as 127.0.0.1, and by no "
+            "other name."
+        )
 
 
 def _request_id(request: web.BaseRequest) -> str:

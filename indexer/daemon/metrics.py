@@ -9,7 +9,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -66,7 +66,7 @@ class Metrics:
             "indexer_event_streams", "Followers of jobs just now.", registry=self._registry
         )
         self.open_streams = 0
-        self.connections = Gauge(
+        self._connections = Gauge(
             "indexer_http_connections", "Connections just now.", registry=self._registry
         )
         self._lag = Histogram(
@@ -75,6 +75,10 @@ class Metrics:
             buckets=LAG_BOUNDS_S,
             registry=self._registry,
         )
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Asks `count` for the number of connections whenever somebody wants to know."""
+        self._connections.set_function(count)
 
     def answered(self, operation: str, status: int, seconds: float | None) -> None:
         """Counts an answer; of a stream no time is taken."""
@@ -184,7 +188,9 @@ def _counted(counters: Counters) -> Iterator[Metric]:
 
 def _answers(counters: Counters) -> Iterator[Metric]:
     requests = CounterMetricFamily(
-        "indexer_requests", "Requests to stores.", labels=("backend", "op", "code")
+        "indexer_requests",
+        "Requests to stores, by what they ask for.",
+        labels=("backend", "op", "code"),
     )
     for (operation, outcome), count in sorted(counters.answers.items()):
         requests.add_metric((BACKEND, operation, outcome), count)

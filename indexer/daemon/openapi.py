@@ -18,10 +18,9 @@ from indexer import __version__
 from indexer.daemon.operation import ALWAYS, Operation
 from indexer.limits import REQUEST_ID_CHARACTERS_MAX
 from indexer.references import NAME_CHARACTERS
-from indexer.remote import JSON_TYPE
+from indexer.remote import JSON_TYPE, PROBLEM_TYPE
 from indexer.wire.problems import Problem
 
-PROBLEM_TYPE: Final = "application/problem+json"
 _REFERENCE: Final = "#/components/schemas/{name}"
 
 TITLE: Final = "Bucket indexer"

@@ -185,7 +185,7 @@ class Operation:
         return re.findall(r"\{(\w+)\}", self.path)
 
 
-ALWAYS: Final = (400, 404, 405, 408, 413, 429, 500, 503, 507)
+ALWAYS: Final = (400, 404, 405, 408, 413, 421, 429, 500, 503, 507)
 """Statuses that a problem of any operation may have."""
 
 VERSION_TAG: Final = re.compile(r'"(v(?:0|[1-9][0-9]{0,8}))"')

@@ -4,9 +4,10 @@ HttpProblem
 ├── NoSuchPath             404
 ├── MethodNotAllowed       405   with what is allowed
 ├── NotInTime              408   the request did not arrive in time
-├── PreconditionFailed     412   If-Match does not hold any more
+├── PreconditionFailed     412   If-Match does not hold any more: a CommitConflict
 ├── BodyTooLarge           413
 ├── WrongMediaType         415
+├── WrongHost              421   asked by a name that is not this machine's
 ├── Malformed              400   the body, the query or the request itself cannot be read
 ├── KeyReused              422   an Idempotency-Key that came with another request
 └── TooSlow                503   the answer took too long
@@ -66,7 +67,8 @@ class PreconditionFailed(HttpProblem):
     """What If-Match or If-None-Match names does not hold any more."""
 
     status = 412
-    kind = "precondition-failed"
+    kind = "commit-conflict"
+    exit_code = 75
 
 
 class BodyTooLarge(HttpProblem):
@@ -82,6 +84,14 @@ class WrongMediaType(HttpProblem):
 
     status = 415
     kind = "wrong-media-type"
+    exit_code = 2
+
+
+class WrongHost(HttpProblem):
+    """The daemon has no such name."""
+
+    status = 421
+    kind = "wrong-host"
     exit_code = 2
 
 

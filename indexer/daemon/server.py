@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from indexer.content import ContentStore
@@ -27,7 +28,7 @@ from indexer.daemon.metrics import Metrics
 from indexer.daemon.operation import Parts, ReadOrder
 from indexer.daemon.operations import OPERATIONS
 from indexer.daemon.problems import Malformed
-from indexer.errors import InvalidSetting
+from indexer.errors import DaemonUnavailable, InvalidSetting
 from indexer.limits import (
     CONNECTIONS_MAX,
     IDLE_TIMEOUT_S,
@@ -37,20 +38,20 @@ from indexer.limits import (
     REQUEST_HEADERS_MAX,
     REQUEST_LINE_BYTES_MAX,
     SERVER_STOP_TIMEOUT_S,
+    UNAVAILABLE_RETRY_AFTER_S,
 )
 from indexer.protocols import Tracker
+from indexer.remote import PROBLEM_TYPE
 from indexer.service import Service
+from indexer.wire.problems import Problem
 from indexer.workspace import Workspace
 from workers.clock import Clock
 from workers.threads import Threads
 
 HEALTH_THREADS: Final = 1
-BACKLOG: Final = 128
+BACKLOG: Final = CONNECTIONS_MAX
 
-_TOO_MANY: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
-    b"Content-Length: 0\r\n\r\n"
-)
+_TOO_MANY: Final = "As many connections are open as may be at once; try again in some seconds."
 
 
 class Daemon:
@@ -167,12 +168,10 @@ class _Server(web.Server):
 
     def __init__(self, dispatch: Dispatch, metrics: Metrics) -> None:
         super().__init__(dispatch, handler_cancellation=True)
-        self._metrics = metrics
+        metrics.watch_connections(lambda: len(self.connections))
 
     def __call__(self) -> Any:
-        count = len(self.connections)
-        self._metrics.connections.set(count)
-        if count >= CONNECTIONS_MAX:
+        if len(self.connections) >= CONNECTIONS_MAX:
             return _Refusal()
         return _Handler(
             self,
@@ -208,5 +207,17 @@ class _Refusal(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         with contextlib.suppress(OSError):
-            transport.write(_TOO_MANY)
+            transport.write(_refusal())
         transport.close()
+
+
+def _refusal() -> bytes:
+    """The problem of one connection too many, as all that is sent on it."""
+    problem = Problem.of(DaemonUnavailable(_TOO_MANY))
+    body = msgspec.json.encode(problem)
+    head = (
+        f"HTTP/1.1 {problem.status} Service Unavailable\r\n"
+        f"Retry-After: {UNAVAILABLE_RETRY_AFTER_S:.0f}\r\n"
+        f"Connection: close\r\nContent-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -13,7 +13,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ from indexer.errors import (
     NotFound,
 )
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
-from indexer.limits import PAGE_ROWS, PAGES_PARSED_PER_TURN_MAX
+from indexer.limits import PAGE_ROWS, PAGES_PER_TURN_MAX
 from indexer.page import Page, make_page, pack_etags
 from indexer.protocols import (
     EndpointFacts,
@@ -35,17 +35,14 @@ from indexer.protocols import (
     StoreProperties,
 )
 from indexer.references import SourceUri
-from indexer.stores.s3_client import (
-    chosen_endpoint,
-    new_session,
-    open_client,
-    translated,
-)
+from indexer.stores.s3_client import chosen_endpoint, translated
+from indexer.stores.s3_clients import ClientPool, CountedClient, SharedClient
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_minio import Directories
 from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
 from indexer.stores.s3_wire import unquoted
 from indexer.telemetry import Counters
+from workers.clock import SystemClock
 from workers.turns import Turns
 
 UNLISTED_VERSIONS: Final = (
@@ -56,16 +53,24 @@ UNLISTED_VERSIONS: Final = (
 
 @asynccontextmanager
 async def connect(
-    options: S3Options, facts: EndpointFacts, counters: Counters, turns: Turns | None = None
+    options: S3Options,
+    facts: EndpointFacts,
+    counters: Counters,
+    *,
+    turns: Turns | None = None,
+    clients: ClientPool | None = None,
 ) -> AsyncIterator[S3Connection]:
     """A connection to S3 for as long as the context is open. See `protocols.Connection`.
 
-    Connections of one loop share `turns`, in which their pages are parsed.
+    Connections of one loop share `turns`, in which they ask for pages and parse them, and
+    `clients`.
     """
-    session = new_session(options)
-    turns = turns or Turns(PAGES_PARSED_PER_TURN_MAX)
-    async with open_client(session, options, counters) as client:
-        yield S3Connection(session, client, options, facts, turns)
+    turns = turns or Turns(PAGES_PER_TURN_MAX)
+    async with AsyncExitStack() as stack:
+        if clients is None:
+            clients = await stack.enter_async_context(ClientPool.open(SystemClock(), turns))
+        shared = await stack.enter_async_context(clients.lease(options))
+        yield S3Connection(shared, CountedClient(shared.client, counters), options, facts, turns)
 
 
 class S3Connection:
@@ -73,13 +78,13 @@ class S3Connection:
 
     def __init__(
         self,
-        session: Any,
-        client: Any,
+        shared: SharedClient,
+        client: CountedClient,
         options: S3Options,
         facts: EndpointFacts,
         turns: Turns,
     ) -> None:
-        self._session = session
+        self._shared = shared
         self._client = client
         self._options = options
         self._facts = facts
@@ -94,7 +99,7 @@ class S3Connection:
         """What found the credentials; not what they are."""
         if self._options.no_sign_request:
             return "none (--no-sign-request)"
-        found = await self._session.get_credentials()
+        found = await self._shared.session.get_credentials()
         return str(found.method)
 
     async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource:
@@ -185,13 +190,14 @@ class S3Connection:
         )
 
     async def _probed(self, lister: S3Lister, server: str) -> Facts:
-        kept = await self._facts.get_facts(self.endpoint)
-        if kept is not None:
-            return read_facts(kept)
-        facts = await probe(lister, server)
-        if facts.is_conclusive:
-            await self._facts.put_facts(self.endpoint, facts.document())
-        return facts
+        async with self._shared.asking:
+            kept = await self._facts.get_facts(self.endpoint)
+            if kept is not None:
+                return read_facts(kept)
+            facts = await probe(lister, server)
+            if facts.is_conclusive:
+                await self._facts.put_facts(self.endpoint, facts.document())
+            return facts
 
 
 class S3Store:

@@ -38,7 +38,6 @@ from indexer.errors import (
 )
 from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
 from indexer.protocols import S3Options
-from indexer.telemetry import Counters
 
 RAW_OPERATIONS: Final = frozenset(("ListObjectsV2", "ListObjectVersions"))
 
@@ -111,16 +110,12 @@ def new_session(options: S3Options) -> aiobotocore.session.AioSession:
 
 @asynccontextmanager
 async def open_client(
-    session: aiobotocore.session.AioSession, options: S3Options, counters: Counters
+    session: aiobotocore.session.AioSession, options: S3Options
 ) -> AsyncIterator[Any]:
-    """An S3 client for as long as the context is open; it counts its requests.
+    """An S3 client for as long as the context is open.
 
     Raises `MissingCredentials`, `InvalidSetting` and what the credential chain runs into.
     """
-
-    def count(**_: Any) -> None:
-        counters.requests += 1
-
     with translated("S3"):
         endpoint = chosen_endpoint(options)
         region = options.region or session.get_config_variable("region")
@@ -152,7 +147,6 @@ async def open_client(
         # botocore names its handlers by function; this one is private but has no other name.
         opened.meta.events.unregister("before-parse.s3.*", handlers._handle_200_error)  # noqa: SLF001
         opened.meta.events.register("before-parse.s3.*", _see_error_bodies)
-        opened.meta.events.register("before-send.s3.*", count)
         yield opened
     finally:
         await client.__aexit__(None, None, None)

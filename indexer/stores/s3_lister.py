@@ -3,7 +3,8 @@
 Invariants
   * A key that is asked for is told relative to the prefix, and lies below it.
   * What comes back is a listing: an error inside of a 200 response is raised.
-  * Pages are parsed a few in a turn of the loop, those of all jobs together.
+  * Making a request and parsing a page block the loop for some milliseconds each; of both, all jobs
+    together do only so many in one turn of it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class S3Lister:
             elif after is not None:
                 parameters["StartAfter"] = self._key(after)
             call = self._client.list_objects_v2
+        await self._turns.take()
         try:
             with translated(self.uri):
                 body: bytes = (await call(**parameters))["Body"]

@@ -9,8 +9,10 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from indexer.errors import Ability, IndexerError, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
@@ -21,6 +23,8 @@ from indexer.telemetry import Counters
 from workers.clock import Clock
 from workers.limiter import Limiter
 from workers.retry import Retry
+
+Result = TypeVar("Result")
 
 OnRetry = Callable[[int, Exception, float], None]
 
@@ -44,23 +48,18 @@ class LimitedStore:
     ) -> ListedPage:
         """See `protocols.Store`."""
         async with self._limiter.slot() as slot:
-            started_s = self._clock.monotonic()
             self._counters.open_limit = self._limiter.limit
             self._counters.open_requests += 1
-            outcome = "cancelled"
             try:
-                page = await self._store.list_page(keys, prefix=prefix, token=token)
-                outcome = "ok"
-            except IndexerError as error:
-                outcome = error.kind
-                if is_throttle(error):
-                    outcome = "throttled"
+                with counted(self._counters, self._clock, "list"):
+                    page = await self._store.list_page(keys, prefix=prefix, token=token)
+            except StoreUnavailable as error:
+                if error.is_throttle:
                     self._counters.throttles += 1
                     slot.throttled()
                 raise
             finally:
                 self._counters.open_requests -= 1
-                self._counters.answered("list", outcome, self._clock.monotonic() - started_s)
             if page.rows.num_rows < page.entries or not page.more:
                 # A short page, or one of delete markers, says nothing of how busy the server is.
                 slot.untypical()
@@ -122,7 +121,7 @@ class ResilientConnection:
         """See `protocols.Connection`."""
         source = await self._retry.call(
             lambda: self._first_contact.call(
-                lambda: self._connection.open(uri, without=without),
+                lambda: self._counted("open", self._connection.open(uri, without=without)),
                 is_retryable=lambda error: is_retryable(error) and not is_throttle(error),
                 on_retry=self._on_retry,
             ),
@@ -133,14 +132,40 @@ class ResilientConnection:
         limited = LimitedStore(source.store, self._limiter, self._counters, self._clock)
         return replace(source, store=RetryingStore(limited, self._retry, self._on_retry))
 
+    async def _counted(self, operation: str, call: Coroutine[Any, Any, Result]) -> Result:
+        with counted(self._counters, self._clock, operation):
+            return await call
+
     async def lone_object(self, uri: SourceUri) -> Page | None:
         """See `protocols.Connection`."""
         return await self._retry.call(
-            lambda: self._connection.lone_object(uri),
+            lambda: self._counted("head", self._connection.lone_object(uri)),
             is_retryable=is_retryable,
             retry_after_s=retry_after_s,
             on_retry=self._on_retry,
         )
+
+
+@contextmanager
+def counted(counters: Counters, clock: Clock, operation: str) -> Iterator[None]:
+    """Counts what the request of the block came to, and how long that took."""
+    started_s, error = clock.monotonic(), None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        counters.answered(operation, outcome_of(error), clock.monotonic() - started_s)
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """What a request came to, in one word."""
+    if error is None:
+        return "ok"
+    if is_throttle(error):
+        return "throttled"
+    return error.kind if isinstance(error, IndexerError) else "cancelled"
 
 
 def is_retryable(error: Exception) -> bool:
@@ -148,7 +173,7 @@ def is_retryable(error: Exception) -> bool:
     return isinstance(error, IndexerError) and error.is_retryable
 
 
-def is_throttle(error: Exception) -> bool:
+def is_throttle(error: BaseException) -> bool:
     """Whether the server asks for fewer requests."""
     return isinstance(error, StoreUnavailable) and error.is_throttle
 

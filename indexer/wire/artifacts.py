@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from indexer.records import ArtifactRecord, Consistency, Entry, Folder, ProjectRecord, VersionRecord
 from indexer.references import ArtifactName
-from indexer.wire.base import Answer, Digest, Notes, Order, VersionName
+from indexer.wire.base import Answer, Digest, Order, VersionName
 
 
 class VersionDocument(Answer, frozen=True, kw_only=True):
@@ -175,7 +175,7 @@ class AliasOrder(Order, frozen=True, kw_only=True):
 class VersionPatch(Order, frozen=True, kw_only=True):
     """What is to change of a version."""
 
-    notes: Notes | UnsetType = UNSET
+    notes: str | UnsetType = UNSET
 
 
 # --- entries

@@ -8,13 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from indexer.errors import InvalidSetting
-from indexer.limits import NOTES_CHARACTERS_MAX, REQUEST_ID_CHARACTERS_MAX, SIZE_BYTES_MAX
-from indexer.references import NAME_CHARACTERS
+from indexer.limits import REQUEST_ID_CHARACTERS_MAX, SIZE_BYTES_MAX
 
-Name = Annotated[str, Meta(pattern=f"^{NAME_CHARACTERS}$", examples=["images"])]
 VersionName = Annotated[str, Meta(pattern="^v(0|[1-9][0-9]{0,8})$", examples=["v3"])]
 Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
-Notes = Annotated[str, Meta(max_length=NOTES_CHARACTERS_MAX)]
 RequestId = Annotated[str, Meta(pattern=f"^[A-Za-z0-9._-]{{1,{REQUEST_ID_CHARACTERS_MAX}}}$")]
 Count = Annotated[int, Meta(ge=0, le=SIZE_BYTES_MAX)]
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from indexer.limits import IN_FLIGHT_MAX, OBJECTS_MAX
+from indexer.limits import IN_FLIGHT_MAX
 from indexer.records import CommitResult, Consistency, Snapshot, VersionRecord
 from indexer.telemetry import Counters
-from indexer.wire.base import Answer, Digest, Name, Notes, Order, VersionName
+from indexer.wire.base import Answer, Digest, Order, VersionName
 from indexer.wire.problems import Problem
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
@@ -25,10 +25,10 @@ class SnapshotOrder(Order, frozen=True, kw_only=True):
 
     uri: Annotated[str, Meta(examples=["s3://bucket/prefix/"])]
     name: Annotated[str, Meta(examples=["vision/images"])]
-    type: Name | None = None
+    type: str | None = None
     aliases: list[str] = msgspec.field(default_factory=list)
-    notes: Notes | None = None
-    max_objects: Annotated[int, Meta(ge=1, le=OBJECTS_MAX)] | None = None
+    notes: str | None = None
+    max_objects: int | None = None
     on_limit: Literal["error", "partial"] | None = None
     allow_empty: bool = False
     in_flight: Annotated[int, Meta(ge=1, le=IN_FLIGHT_MAX)] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from indexer.errors import (
     AccessDenied,
@@ -56,9 +56,21 @@ class Problem(Answer, frozen=True, kw_only=True):
         )
 
     def error(self) -> IndexerError:
-        """The error that the problem was made of."""
-        return error_of(self.code, self.detail)
+        """The error that the problem was made of, or one like it where its code is not known."""
+        return error_of(self.code, self.detail, otherwise=self._like())
 
+    def _like(self) -> IndexerKind:
+        if self.retryable:
+            return Temporary
+        if self.status == _NOT_FOUND:
+            return NotFound
+        return UsageError if self.status < _SERVER_ERRORS else IndexerError
+
+
+IndexerKind: TypeAlias = type[IndexerError]
+
+_NOT_FOUND: Final = 404
+_SERVER_ERRORS: Final = 500
 
 STATUSES: Final[tuple[tuple[type[IndexerError], int], ...]] = (
     (UnusableDataFolder, 507),

@@ -13,7 +13,7 @@ from indexer.protocols import CommitRequest
 from indexer.records import CommitResult, Consistency, ScanRecord
 from indexer.references import ArtifactName
 from indexer.wire.artifacts import VersionDocument
-from indexer.wire.base import Answer, Count, Notes, Order, RequestId
+from indexer.wire.base import Answer, Count, Order, RequestId
 
 
 class ScanDocument(Order, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class CommitOrder(Order, frozen=True, kw_only=True):
     manifest: str
     scan: ScanDocument
     aliases: list[str] = msgspec.field(default_factory=list)
-    notes: Notes | None = None
+    notes: str | None = None
     expect: str | None = None
 
     @classmethod

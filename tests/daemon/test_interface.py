@@ -83,7 +83,7 @@ schema = schemathesis.openapi.from_dict(
 
 @schema.exclude(path=sorted(STREAMS)).parametrize()
 @hypothesis.settings(max_examples=EXAMPLES, deadline=None)
-def test_answers_are_as_documented(case: Case, url: str) -> None:
+def test_answers_are_as_documented(case: Case[Any], url: str) -> None:
     case.call_and_validate(base_url=url)
 
 

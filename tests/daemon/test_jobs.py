@@ -107,6 +107,9 @@ async def test_a_snapshot_is_triggered_and_followed(url: str) -> None:
         # Who has seen the end hears nothing more; who has seen all but that hears it again.
         (again,) = await events(session, f"{place}/events", numbers[-1] - 1)
         assert again == last
+        headers = {"Last-Event-ID": str(numbers[-1])}
+        async with session.get(f"{place}/events", headers=headers) as response:
+            assert response.status == 204
         version_path = f"{API}/artifacts/vision/images/versions/best"
         async with session.get(version_path) as response:
             assert (await response.json())["digest"] == last["result"]["digest"]

@@ -66,11 +66,14 @@ WRONG_BODIES: list[tuple[str, str]] = [
     (json.dumps({"uri": "s3://bucket/"}), "missing required field `name`"),
     (json.dumps({**ORDER, "uri": 3}), "Expected `str`"),
     (json.dumps({**ORDER, "max_objects": "10"}), "max_objects"),
-    (json.dumps({**ORDER, "max_objects": 0}), "max_objects"),
-    (json.dumps({**ORDER, "max_objects": -5}), "max_objects"),
-    ('{"uri": "s3://b/", "name": "p/a", "max_objects": ' + "9" * 400 + "}", "body"),
-    ('{"uri": "s3://b/", "name": "p/a", "max_objects": 1e300}', "max_objects"),
-    ('{"uri": "s3://b/", "name": "p/a", "max_objects": NaN}', "no JSON"),
+    (json.dumps({**ORDER, "max_objects": 0}), "no limit for objects"),
+    (json.dumps({**ORDER, "max_objects": -5}), "no limit for objects"),
+    (
+        '{"uri": "s3://bucket/", "name": "p/a", "max_objects": ' + "9" * 400 + "}",
+        "no limit for objects",
+    ),
+    ('{"uri": "s3://bucket/", "name": "p/a", "max_objects": 1e300}', "max_objects"),
+    ('{"uri": "s3://bucket/", "name": "p/a", "max_objects": NaN}', "no JSON"),
     (json.dumps({**ORDER, "on_limit": "ignore"}), "on_limit"),
     (json.dumps({**ORDER, "uri": "bucket/prefix"}), "no source URI"),
     (json.dumps({**ORDER, "uri": "ftp://bucket/"}), "scheme 'ftp'"),
@@ -196,6 +199,16 @@ async def test_another_media_type_is_refused(session: aiohttp.ClientSession) -> 
             assert (await problem(response))["code"] == "wrong-media-type"
 
 
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "", "10.0.0.1", "[::"])
+async def test_another_name_is_refused(daemon: tuple[str, App], host: str) -> None:
+    """A page from elsewhere may have made its own name lead here."""
+    answer = await raw(daemon[0], f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert re.match(rb"HTTP/1\.[01] 4(00|21) ", answer)
+    for own in ("localhost", "127.0.0.1:1", "[::1]:8765"):
+        answer = await raw(daemon[0], f"GET /healthz HTTP/1.1\r\nHost: {own}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 # --- moves and conditions
 
 
@@ -211,7 +224,7 @@ async def test_notes_change_only_in_the_state_that_was_seen(
         newer = response.headers["ETag"]
     async with session.patch(VERSION, json={"notes": "third"}, headers=headers) as response:
         assert response.status == 412
-        assert (await problem(response))["code"] == "precondition-failed"
+        assert (await problem(response))["code"] == "commit-conflict"
     async with session.get(VERSION) as response:
         assert ((await response.json())["notes"], response.headers["ETag"]) == ("second", newer)
     async with session.get(VERSION, headers={"If-None-Match": newer}) as response:
@@ -299,7 +312,7 @@ async def test_a_body_that_does_not_come_is_given_up(
     monkeypatch.setattr(dispatch, "BODY_TIMEOUT_S", 0.2)
     answer = await raw(
         daemon[0],
-        b"POST /api/v1/snapshots HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /api/v1/snapshots HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 100\r\n\r\n{",
     )
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -309,13 +322,13 @@ async def test_a_body_that_does_not_come_is_given_up(
 @pytest.mark.parametrize(
     "sent",
     [
-        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n",
-        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 100 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 100 + b"\r\n",
         b"nonsense\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
     ],
     ids=["long header", "long line", "many headers", "nonsense", "TLS", "length", "version"],
 )
@@ -343,9 +356,10 @@ async def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.Monke
         port = int(url.rpartition(":")[2])
         open_ones = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         await asyncio.sleep(0.1)
-        answer = await raw(url, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await raw(url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After" in answer
+        assert b'"code":"daemon-unavailable"' in answer
         for _, writer in open_ones:
             writer.close()
             await writer.wait_closed()
@@ -363,7 +377,7 @@ async def test_a_reader_that_does_not_read_is_let_go(
     port = int(url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
     path = f"{API}/shards/{FIRST.ref.digest}"
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     await asyncio.sleep(1.0)
     got = 0
     with pytest.raises(ConnectionError):

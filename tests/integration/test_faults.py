@@ -24,7 +24,6 @@ from indexer.protocols import S3Options, SourceOptions
 from indexer.records import Consistency, Snapshot
 from indexer.references import parse_name, parse_source
 from indexer.stores import s3, s3_client
-from indexer.telemetry import Counters
 from indexer.testing.buckets import body_of, etag_of, fill
 from indexer.testing.synthetic_s3 import SyntheticS3
 from indexer.testing.synthetic_s3.state import generated_content, version_id
@@ -512,5 +511,5 @@ async def test_directories_of_any_size_on_minio(
 async def put_all(minio: S3Server, name: str, keys: Sequence[bytes]) -> None:
     options = S3Options(endpoint_url=minio.endpoint_url, region=minio.region)
     session = s3_client.new_session(options)
-    async with s3_client.open_client(session, options, Counters()) as client:
+    async with s3_client.open_client(session, options) as client:
         await fill(client, name, keys, unpacks=True)

@@ -446,9 +446,8 @@ async def test_credentials_of_the_shared_file(
 @pytest.mark.usefixtures("credentials")
 async def test_a_profile_that_is_not_there() -> None:
     with pytest.raises(errors.InvalidSetting, match="nobody"):
-        async with open_client(
-            new_session(S3Options(profile="nobody")), S3Options(profile="nobody"), Counters()
-        ):
+        options = S3Options(profile="nobody")
+        async with open_client(new_session(options), options):
             pass
 
 

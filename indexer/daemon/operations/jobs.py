@@ -62,7 +62,7 @@ async def cancel_job(parts: Parts, call: Call) -> Answer:
     return Answer(parts.service.cancel(call.path["id"]).document(), status=202)
 
 
-async def follow_job(parts: Parts, call: Call) -> web.StreamResponse:
+async def follow_job(parts: Parts, call: Call) -> Answer | web.StreamResponse:
     """Streams a job's events until it ends."""
     job = parts.service.job(call.path["id"])
     given = call.headers.get(LAST_EVENT_ID.name, "")
@@ -70,6 +70,9 @@ async def follow_job(parts: Parts, call: Call) -> web.StreamResponse:
     is_number = given.isascii() and given.isdigit() and len(given) <= EVENT_NUMBER_DIGITS_MAX
     after = int(given) if is_number else 0
     after = after if after <= job.event else 0
+    if job.has_ended and after == job.event:
+        # A browser comes again when a stream ends; this tells it not to.
+        return Answer(status=204)
     if parts.metrics.open_streams >= EVENT_STREAMS_MAX:
         raise Busy("As many follow jobs as may at once; ask for the job itself, or come again.")
     with parts.metrics.stream():
@@ -92,7 +95,7 @@ JOBS: Final = (
     Operation("DELETE", f"{API}/jobs/{{id}}", "Cancel a job", cancel_job, {202: JobDocument}),
     Operation(
         "GET", f"{API}/jobs/{{id}}/events", "Follow a job", follow_job,
-        {200: EVENTS_TYPE}, headers=(LAST_EVENT_ID,), is_stream=True,
+        {200: EVENTS_TYPE, 204: None}, headers=(LAST_EVENT_ID,), is_stream=True,
     ),
     Operation(
         "POST", f"{API}/doctor", "Look at how a source is reached", examine_source,
