@@ -18,7 +18,6 @@ from benchmarks.macro import (
     minio,
     small,
     tracking,
-    trigger,
 )
 from benchmarks.measure import RunFailed
 from benchmarks.report import report
@@ -28,7 +27,7 @@ from deploy.s3_server import ServerError
 
 BENCHMARKS: Final[Mapping[str, Callable[[Sitting, Sizes], None]]] = {
     module.BENCHMARK: module.measure
-    for module in (minio, trigger, margin, latency, small, memory, tracking, folders, crowd)
+    for module in (minio, margin, latency, small, memory, tracking, folders, crowd)
 }
 REPORT: Final = "report"
 EXIT_INTERRUPTED: Final = 130

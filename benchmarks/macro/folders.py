@@ -80,8 +80,9 @@ async def _ask(daemon: RunningDaemon) -> dict[str, float]:
         first, first_s = await page()
         assert 0 < len(first["results"]) <= LIMIT
         last = first["results"][-1]
-        _, next_s = await page(after=first["next"])
-        taken = {"first page": first_s, "next page": next_s}
+        taken = {"first page": first_s}
+        if first["next"] is not None:
+            _, taken["next page"] = await page(after=first["next"])
         if last["kind"] == "folder":
             _, taken["first page of a subfolder"] = await page(prefix=last["path"])
         _, taken["names from 8"] = await page(prefix="8")

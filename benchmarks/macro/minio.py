@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from benchmarks.goals import OVER_HTTP
+from benchmarks.macro.trigger import Triggers
 from benchmarks.measure import Endpoint, RunFailed, Series
 from benchmarks.results import Sitting, say
 from benchmarks.sizes import Sizes
@@ -53,11 +55,29 @@ def measure(sitting: Sitting, sizes: Sizes) -> None:
                 sizes.minio_objects
             )
             runs = [_Runs(sitting, sizes, tool, bucket, endpoint) for tool in tools]
+            triggers = Triggers(endpoint, bucket, sizes.minio_objects)
             for turn in range(sizes.repeats):
                 for one in runs:
                     one.take(turn)
+                if bucket == TRIGGERED:
+                    triggers.run()
+                    say(f"{bucket:9} {OVER_HTTP:22} {triggers.runs[-1]['wall_s']:8.2f} s")
+                    time.sleep(sizes.settle_s)
             for one in runs:
                 one.record(workload)
+            if bucket == TRIGGERED:
+                sitting.record(
+                    BENCHMARK,
+                    {**workload, "objects": sizes.minio_objects},
+                    OVER_HTTP,
+                    triggers.figures(),
+                    samples=triggers.samples(),
+                    version=OURS.version,
+                )
+
+
+TRIGGERED: Final = "tree"
+"""The bucket that a daemon is asked for, too."""
 
 
 class _Runs:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.goals import OVER_HTTP
 from benchmarks.results import read
 from benchmarks.tools import OURS, TOOLS
 from tests.conftest import MACHINE_ENVIRONMENT
@@ -54,7 +55,21 @@ def test_every_tool_that_is_here_is_compared(tmp_path: Path) -> None:
     assert found == {
         *(("tree", False, name) for name in here),
         *(("flat", False, name) for name in here),
+        ("tree", False, OVER_HTTP),
         ("tree", True, OURS.name),
     }
     for tool in TOOLS:
         assert tool.is_installed or tool.name in done.stderr
+
+
+def test_the_daemon_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    done = bench("tracking", "folders", "crowd", "--results", str(file))
+    assert done.returncode == 0, done.stderr
+    found = {(one.benchmark, one.tool): one.figures for one in read(file)}
+    assert found["tracking", OURS.name]["objects"] == 5_000
+    assert found["tracking", "indexer snapshot --to"]["objects"] == 5_000
+    assert found["folders", "GET …/entries?delimiter=/"]["page_s"] > 0
+    crowd = found["crowd", "indexer serve"]
+    assert crowd["objects"] == 4_000
+    assert 0 < crowd["status_p50_s"] <= crowd["status_p95_s"] <= crowd["status_p99_s"]
