@@ -11,7 +11,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,16 +49,22 @@ class RunningDaemon:
 
 @contextmanager
 def running_daemon(
-    endpoint: Endpoint, *options: str, data: Path | None = None
+    endpoint: Endpoint,
+    *options: str,
+    data: Path | None = None,
+    command: Sequence[str] = (),
 ) -> Iterator[RunningDaemon]:
-    """`indexer serve`, which finds S3 at the endpoint; `data` is kept. Raises `RunFailed`."""
+    """`indexer serve`, which finds S3 at the endpoint; `data` is kept. Raises `RunFailed`.
+
+    `command` runs our command in another way than users do.
+    """
     with tempfile.TemporaryDirectory(prefix="bucket-indexer-bench-") as name:
         folder = Path(name)
         data = data or folder / "data"
         output, errors = folder / "output", folder / "errors"
         with output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(
-                [*indexer_command(), "serve", "--port=0", f"--data={data}", *options],
+                [*(command or indexer_command()), "serve", "--port=0", f"--data={data}", *options],
                 cwd=ROOT,
                 env=environment(folder, endpoint),
                 stdin=subprocess.DEVNULL,

@@ -146,6 +146,8 @@ def _crowd(found: Sequence[Measurement]) -> Iterator[Outcome]:
         status_ms, lag_ms = (1e3 * one.figures[name] for name in ("status_p99_s", "lag_p99_s"))
         yield Outcome("crowd", "status calls, p99", status_ms, "ms", "at most", 150)
         yield Outcome("crowd", "loop lag, p99 (upper bound)", lag_ms, "ms", "at most", 50)
+        cpu_ms = 1e3 * one.figures["callback_max_cpu_s"]
+        yield Outcome("crowd", "longest callback", cpu_ms, "ms of CPU", "at most", 50)
 
 
 GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = {

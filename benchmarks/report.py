@@ -25,6 +25,7 @@ COLUMNS: Final = (
     ("p99 ms", "status_p99_s", 1, 1e-3),
     ("lag p99 ms", "lag_p99_s", 0, 1e-3),
     ("lag max ms", "lag_max_s", 0, 1e-3),
+    ("callback max ms CPU", "callback_max_cpu_s", 1, 1e-3),
 )
 """Head, figure, decimals, divisor. What is net, a rate or an object's is without the start-up."""
 

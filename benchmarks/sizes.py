@@ -39,6 +39,7 @@ class Sizes:
     crowd_latency_ms: float = 50.0
     crowd_jobs: int = 10
     crowd_clients: int = 200
+    crowd_watched_objects: int = 50_000
 
     tracking_objects: int = 500_000
 
@@ -66,6 +67,7 @@ QUICK: Final = Sizes(
     crowd_latency_ms=5.0,
     crowd_jobs=2,
     crowd_clients=5,
+    crowd_watched_objects=2_000,
     tracking_objects=5_000,
     folders_objects=2_000,
 )

@@ -4,15 +4,22 @@ Invariants
   * Daemon, store and clients are processes of their own; on two cores they share those.
   * Every client asks for the state of a job, waits a little, and asks again, as long as jobs go on;
     what is measured is how long it waits for an answer.
+  * How much CPU the longest callbacks took is asked of another daemon, which measures each of them.
   * How far the event loop is behind is the daemon's own figure: its `indexer_loop_lag_seconds`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
+import signal
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -40,6 +47,8 @@ def measure(sitting: Sitting, sizes: Sizes) -> None:
         running_daemon(endpoint, f"--jobs={jobs}") as daemon,
     ):
         figures, samples = asyncio.run(_crowd(daemon, count, jobs, clients))
+    figures["callback_max_cpu_s"] = max(longest_s := _longest_callbacks(sizes))
+    samples["callback_cpu_s"] = [round(one, 4) for one in longest_s]
     say(f"{BENCHMARK:8} p99 {1e3 * figures['status_p99_s']:.0f} ms")
     sitting.record(
         BENCHMARK,
@@ -56,6 +65,22 @@ def measure(sitting: Sitting, sizes: Sizes) -> None:
         samples=samples,
         version=OURS.version,
     )
+
+
+def _longest_callbacks(sizes: Sizes) -> list[float]:
+    """CPU seconds of the daemon's longest callbacks with the same crowd and fewer objects."""
+    count, jobs = sizes.crowd_watched_objects, sizes.crowd_jobs
+    with tempfile.TemporaryDirectory(prefix="bucket-indexer-bench-") as name:
+        file = Path(name) / "callbacks.json"
+        watched = [sys.executable, "-m", "benchmarks.watched", str(file)]
+        with (
+            serving(SHAPE, count, latency_ms=sizes.crowd_latency_ms) as endpoint,
+            running_daemon(endpoint, f"--jobs={jobs}", command=watched) as daemon,
+        ):
+            os.kill(daemon.pid, signal.SIGUSR1)
+            asyncio.run(_crowd(daemon, count, jobs, sizes.crowd_clients))
+        longest_s: list[float] = json.loads(file.read_text())
+        return longest_s
 
 
 async def _crowd(
