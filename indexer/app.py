@@ -48,6 +48,7 @@ from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
 from workers.clock import Clock, SystemClock
 from workers.control import Limits
+from workers.errors import single_error
 from workers.limiter import Limiter
 from workers.retry import Retry, RetryBudget
 from workers.threads import Threads
@@ -313,28 +314,29 @@ async def open_daemon(
 
     clock = clock or SystemClock()
     await app.warm_up()
-    async with (
-        Service.open(
-            run=app.run,
-            outcome=app.tracker.outcome,
-            clock=clock,
-            log=log,
-            running_max=running_max,
-        ) as service,
-        Daemon.open(
-            workspace=app,
-            read_order=app.read_order,
-            tracker=app.tracker,
-            content=app.catalog.content,
-            service=service,
-            health=Health(app.catalog.folder.path, app.catalog.reader.ping),
-            clock=clock,
-            log=log,
-            host=host,
-            port=port,
-        ) as daemon,
-    ):
-        yield daemon
+    with single_error():
+        async with (
+            Service.open(
+                run=app.run,
+                outcome=app.tracker.outcome,
+                clock=clock,
+                log=log,
+                running_max=running_max,
+            ) as service,
+            Daemon.open(
+                workspace=app,
+                read_order=app.read_order,
+                tracker=app.tracker,
+                content=app.catalog.content,
+                service=service,
+                health=Health(app.catalog.folder.path, app.catalog.reader.ping),
+                clock=clock,
+                log=log,
+                host=host,
+                port=port,
+            ) as daemon,
+        ):
+            yield daemon
 
 
 def _limits(in_flight: int) -> Limits:

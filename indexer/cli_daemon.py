@@ -10,7 +10,6 @@ import click
 
 from indexer.cli_session import Session, common, connection, with_session
 from indexer.errors import InvalidSetting
-from workers.errors import single_error
 
 if TYPE_CHECKING:
     from indexer.client import Client
@@ -54,7 +53,6 @@ def serve(session: Session) -> None:
                 log=log,
             ) as daemon,
         ):
-            sys.setswitchinterval(0.001)
             collect_garbage_seldom()
             if console.is_json:
                 console.record({"url": daemon.url})
@@ -67,8 +65,7 @@ def serve(session: Session) -> None:
                 await daemon.until_cancelled()
             console.note("Stopping.")
 
-    with single_error():
-        run_command(run())
+    run_command(run())
 
 
 @click.group()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ COUNTED: Final = frozenset(
     ("get_bucket_versioning", "head_object", "list_object_versions", "list_objects_v2")
 )
 """The operations that are requests of a job."""
+
+_COUNTING: ContextVar[Counters] = ContextVar("_COUNTING")
+"""Whose request it is that a client sends: botocore tells its handlers nothing of the caller."""
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +116,7 @@ class ClientPool:
             session.register_component("data_loader", self._loader)
         await self._turns.take()
         client = await stack.enter_async_context(open_client(session, options))
+        client.meta.events.register("before-send.s3.*", _count)
         self._loader = session.get_component("data_loader")
         return SharedClient(session, client)
 
@@ -126,13 +131,27 @@ class ClientPool:
 
 
 class CountedClient:
-    """A client whose requests count as those of one job."""
+    """A shared client, whose requests count as those of one job: redirected ones, too."""
 
     def __init__(self, client: Any, counters: Counters) -> None:
         self._client = client
         self._counters = counters
 
     def __getattr__(self, name: str) -> Any:
-        if name in COUNTED:
-            self._counters.requests += 1
-        return getattr(self._client, name)
+        found = getattr(self._client, name)
+        if name not in COUNTED:
+            return found
+
+        async def call(**parameters: Any) -> Any:
+            token = _COUNTING.set(self._counters)
+            try:
+                return await found(**parameters)
+            finally:
+                _COUNTING.reset(token)
+
+        return call
+
+
+def _count(**_: Any) -> None:
+    if counters := _COUNTING.get(None):
+        counters.requests += 1

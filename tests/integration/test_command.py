@@ -243,6 +243,7 @@ def test_every_level_is_listed(filled: Command, source: str) -> None:
     assert artifact["latest"] == version == filled("show", "project/artifact", "--json").document
     (entry, *_) = filled("ls", "project/artifact:v0", "--json").documents
     assert entry | {"last_modified": None} == {
+        "kind": "object",
         "path": "1",
         "size": 1,
         "uri": f"s3://{source}/data/1",

@@ -217,7 +217,7 @@ def test_an_error_that_nobody_foresaw_is_one_line(
     def break_down(*_: object) -> None:
         raise ZeroDivisionError("of a test")
 
-    monkeypatch.setattr(views, "snapshot_document", break_down)
+    monkeypatch.setattr(views, "document", break_down)
     given = ("snapshot", "s3://few/", "--name", "p/a", "--json")
     ran = indexer(*given)
     assert (ran.code, ran.output, ran.errors.count("\n")) == (1, "", 1)

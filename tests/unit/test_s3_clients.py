@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from indexer.protocols import S3Options
 from indexer.stores import s3_clients
 from indexer.stores.s3_clients import ClientPool, CountedClient
 from indexer.telemetry import Counters
+from indexer.testing.synthetic_s3 import SyntheticS3
 from workers.turns import Turns
 
 ONE, OTHER = S3Options(region="eu-west-1"), S3Options(region="eu-west-2")
@@ -37,20 +40,37 @@ class Time:
 
 
 @pytest.fixture
+def s3() -> Iterator[SyntheticS3]:
+    with SyntheticS3() as server:
+        server.load("bucket", [b"a", b"b"])
+        yield server
+
+
+@pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happened to clients, in order: `+` opened, `-` closed, each with its region."""
     events: list[str] = []
 
     @asynccontextmanager
-    async def open_client(session: Any, options: S3Options) -> AsyncIterator[str]:
+    async def open_client(session: Any, options: S3Options) -> AsyncIterator[Any]:
         await asyncio.sleep(0)
         if options.profile:
             raise InvalidSetting("there is no such profile")
         events.append(f"+{options.region}")
         try:
-            yield f"client {len(events)}"
+            yield Client(len(events))
         finally:
             events.append(f"-{options.region}")
+
+    @dataclass(frozen=True)
+    class Client:
+        number: int
+        meta: Any = field(
+            default_factory=lambda: SimpleNamespace(
+                events=SimpleNamespace(register=lambda *_: None)
+            ),
+            compare=False,
+        )
 
     class Session:
         def get_component(self, name: str) -> str:
@@ -67,10 +87,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_who_reaches_s3_in_the_same_way_shares_a_client(opened: list[str]) -> None:
     async with ClientPool.open(Time(), Turns(1)) as pool:
 
-        async def use(options: S3Options) -> str:
+        async def use(options: S3Options) -> Any:
             async with pool.lease(options) as shared:
                 await asyncio.sleep(0.01)
-                return str(shared.client)
+                return shared.client
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(use(options)) for options in (ONE, ONE, OTHER, ONE)]
@@ -134,17 +154,20 @@ async def test_what_is_read_is_read_ahead(opened: list[str]) -> None:
         )
 
 
-def test_requests_count_as_a_jobs_own() -> None:
-    class Client:
-        meta = "as it is"
-
-        def list_objects_v2(self, **_: Any) -> str:
-            return "a page"
-
+async def test_requests_count_as_a_jobs_own(s3: SyntheticS3) -> None:
+    options = S3Options(endpoint_url=s3.endpoint_url, no_sign_request=True)
     one, other = Counters(), Counters()
-    client = Client()
-    assert CountedClient(client, one).list_objects_v2(Bucket="b") == "a page"
-    assert CountedClient(client, one).meta == "as it is"
-    CountedClient(client, other).list_objects_v2()
-    CountedClient(client, other).list_objects_v2()
-    assert (one.requests, other.requests) == (1, 2)
+    async with ClientPool.open(Time(), Turns(9)) as pool, pool.lease(options) as shared:
+
+        async def ask(counters: Counters, times: int) -> None:
+            client = CountedClient(shared.client, counters)
+            assert client.meta is shared.client.meta
+            for _ in range(times):
+                await client.list_objects_v2(Bucket="bucket")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask(one, 3))
+            group.create_task(ask(other, 5))
+        await shared.client.list_objects_v2(Bucket="bucket")
+    assert (one.requests, other.requests) == (3, 5)
+    assert sum(s3.counters("bucket").requests.values()) == 9
