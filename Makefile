@@ -26,7 +26,7 @@ check: install ## Lints, checks format, types and layers.
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-demo: install ## Snapshots a prefix of a real S3 server twice, and clears up.
+demo: install ## Snapshots a bucket of a real S3 server through a daemon, and clears up.
 	$(PYTHON) -m deploy.demo
 
 bench: $(INSTALLED_BENCH) ## Compares with other tools and appends to benchmarks/results.jsonl.
