@@ -17,11 +17,14 @@ from indexer.references import (
     parse_name,
     parse_project,
     parse_reference,
+    parse_server,
     parse_source,
 )
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
-names = st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True)
+names = st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True).filter(
+    lambda name: name not in (".", "..")
+)
 keys = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
 
 # --- sources -------------------------------------------------------------------------------------
@@ -170,3 +173,33 @@ def refused(parse: Callable[[str], object], text: str) -> None:
     assert any(repr(part) in message for part in parts)
     assert message.isprintable()
     assert message.endswith(".")
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_what_means_a_folder_is_no_name(name: str) -> None:
+    for parse, text in (
+        (parse_name, f"project/{name}"),
+        (parse_name, f"{name}/artifact"),
+        (parse_project, name),
+        (parse_alias, name),
+        (parse_reference, f"project/artifact:{name}"),
+    ):
+        with pytest.raises(InvalidReference):
+            parse(text)
+    assert parse_name("project/...").artifact == "..."
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8765", "https://indexer.example/below/"])
+def test_a_daemon_is_named_by_its_url(url: str) -> None:
+    assert parse_server(url) == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "127.0.0.1:8765", "ftp://host", "http://", "http://user:secret@host", "http://host?a=b",
+     "http://host#a", "http://ho st", "http://host:port", "http://host:0", "http://h\u00f6st", "s3://b/"],
+)  # fmt: skip
+def test_what_is_no_url_of_a_daemon_is_refused(text: str) -> None:
+    with pytest.raises(InvalidReference) as caught:
+        parse_server(text)
+    assert "secret" not in str(caught.value)
