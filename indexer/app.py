@@ -7,7 +7,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -303,9 +303,18 @@ async def open_app(
 
 @asynccontextmanager
 async def open_daemon(
-    app: App, *, host: str, port: int, running_max: int, log: Any, clock: Clock | None = None
+    app: App,
+    *,
+    host: str,
+    port: int,
+    running_max: int,
+    log: Any,
+    clock: Clock | None = None,
+    on_idle: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Daemon]:
     """A daemon of the app that listens, until its block is left. See `daemon.server.Daemon`.
+
+    `on_idle` is called whenever no job is left to do.
 
     Raises `InvalidSetting` for an address that it may not, or cannot, listen on.
     """
@@ -322,6 +331,7 @@ async def open_daemon(
                 clock=clock,
                 log=log,
                 running_max=running_max,
+                on_idle=on_idle,
             ) as service,
             Daemon.open(
                 workspace=app,

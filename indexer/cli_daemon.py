@@ -40,7 +40,7 @@ def serve(session: Session) -> None:
 
     async def run() -> None:
         from indexer.app import open_app, open_daemon
-        from indexer.runner import collect_garbage_seldom
+        from indexer.runner import collect_garbage, collect_garbage_seldom
 
         log = session.new_logger()
         async with (
@@ -51,6 +51,7 @@ def serve(session: Session) -> None:
                 port=settings["port"],
                 running_max=settings["jobs"],
                 log=log,
+                on_idle=collect_garbage,
             ) as daemon,
         ):
             collect_garbage_seldom()

@@ -24,8 +24,9 @@ from typing import Any, Final, Generic, Self, TypeVar
 _M_ARENA_MAX: Final = -8  # malloc.h
 _ARENAS: Final = 1
 
-GARBAGE_THRESHOLD: Final = 50_000
-"""Containers made and not freed after which the collector looks; some 5 MB of them."""
+GARBAGE_THRESHOLDS: Final = (50_000, 20, 100)
+"""Containers made and not freed after which the collector looks at those alone, some 5 MB; how many
+such looks until it looks at what survived the last ones; and how many of those until at all."""
 
 Result = TypeVar("Result")
 Resource = TypeVar("Resource")
@@ -45,12 +46,17 @@ def collect_garbage_seldom() -> None:
 
     For a process that is ours alone; to be called when everything is imported. A page of a listing
     makes a thousand tuples, after 700 of which the collector would look through them, and now and
-    then through all modules: that is a tenth of what listing takes, and 40 ms in which a daemon
-    answers nobody.
+    then through all that there is: that is a tenth of what listing takes, and up to 150 ms in which
+    a daemon answers nobody. A process that lives long calls `collect_garbage` when it is idle.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
+def collect_garbage() -> None:
+    """Looks through all that came since `collect_garbage_seldom`."""
+    gc.collect()
 
 
 def use_memory_frugally() -> None:

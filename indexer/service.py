@@ -142,7 +142,9 @@ class Service:
         log: Any,
         running_max: int,
         waiting_max: int,
+        on_idle: Callable[[], None],
     ) -> None:
+        self._on_idle = on_idle
         self._group: asyncio.TaskGroup = group
         self._run_job = run
         self._outcome = outcome
@@ -169,11 +171,12 @@ class Service:
         log: Any,
         running_max: int = JOBS_RUNNING_MAX,
         waiting_max: int = JOBS_WAITING_MAX,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Service]:
         """A service without jobs. All of them have ended when its block is left.
 
         `run` does a job, committing by the name that it is given last; `outcome` tells what was
-        committed by that name.
+        committed by that name. `on_idle` is called when the last job has ended that there was.
         """
         async with asyncio.TaskGroup() as group:
             service = cls(
@@ -184,6 +187,7 @@ class Service:
                 log=log,
                 running_max=running_max,
                 waiting_max=waiting_max,
+                on_idle=on_idle,
             )
             ticker = group.create_task(service._tick())
             try:
@@ -309,6 +313,8 @@ class Service:
             self.totals.add(job.counters)
             del self._running[job.id]
             self._start_waiting()
+            if not self._running:
+                self._on_idle()
 
     async def _ended_early(self, job: Job, elapsed_s: float) -> None:
         """Ends a job that was told to, as what it came to until then."""

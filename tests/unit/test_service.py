@@ -57,7 +57,7 @@ class Work:
         return await self.tracker.commit(make_request(manifest_of(FIRST), request_id=job_id))
 
     @asynccontextmanager
-    async def service(self, **options: int) -> AsyncIterator[Service]:
+    async def service(self, **options: Any) -> AsyncIterator[Service]:
         async with Service.open(
             run=self.run,
             outcome=self.tracker.outcome,
@@ -191,6 +191,25 @@ async def test_a_key_is_remembered_for_a_day(monkeypatch: pytest.MonkeyPatch) ->
         assert service.submit(REQUEST, OPTIONS, key="twice") is not job
         monkeypatch.setattr(service_module, "IDEMPOTENCY_KEY_AGE_S", -1.0)
         assert service.submit(REQUEST, OPTIONS, key="once") is not job
+
+
+async def test_idle_is_told_when_nothing_is_left() -> None:
+    work = Work()
+    times: list[int] = []
+    async with Service.open(
+        run=work.run,
+        outcome=work.tracker.outcome,
+        clock=SystemClock(),
+        log=new_logger("critical"),
+        running_max=1,
+        on_idle=lambda: times.append(len(work.begun)),
+    ) as service:
+        jobs = [service.submit(REQUEST, OPTIONS) for _ in range(3)]
+        work.let.set()
+        for job in jobs:
+            await ended(job)
+        await asyncio.sleep(0)
+    assert times == [3]
 
 
 async def test_old_jobs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
