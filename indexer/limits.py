@@ -157,9 +157,6 @@ COMMIT_BODY_BYTES_MAX: Final = 64 * MIB
 SHARD_BYTES_MAX: Final = 256 * MIB
 """65,536 rows of the longest keys and ETags there may be are 140 MB before compression."""
 
-SHARD_ROWS_BYTES_MAX: Final = 512 * MIB
-"""What a shard's rows may take in memory, as its file says; a small file may claim anything."""
-
 IDLE_TIMEOUT_S: Final = 30.0
 """A connection on which no request is being answered for so long is closed: one that is kept open,
 and one that sends the head of a request letter by letter. Clients keep theirs for less."""

@@ -33,7 +33,7 @@ from indexer.limits import (
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.protocols import SourceOptions, Tracker
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_reference
-from indexer.remote import JSON_TYPE
+from indexer.remote import API, JSON_TYPE
 from indexer.service import Service
 from indexer.wire.base import VersionName, read_cursor
 from indexer.wire.jobs import SnapshotOrder
@@ -184,6 +184,9 @@ class Operation:
         """The names of its path's parameters."""
         return re.findall(r"\{(\w+)\}", self.path)
 
+
+ARTIFACT: Final = f"{API}/artifacts/{{project}}/{{artifact}}"
+"""The path of an artifact, below which its versions and aliases are."""
 
 ALWAYS: Final = (400, 404, 405, 408, 413, 421, 429, 500, 503, 507)
 """Statuses that a problem of any operation may have."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -11,6 +13,7 @@ from indexer.daemon.dispatch import tag_of
 from indexer.daemon.operation import (
     ALIAS_IF_MATCH,
     ALIAS_IF_NONE_MATCH,
+    ARTIFACT,
     IF_MATCH,
     VERSION_TAG,
     Answer,
@@ -101,12 +104,10 @@ async def change_version(parts: Parts, call: Call) -> Answer:
             )
         expect = version.notes
     if patch.notes is not UNSET:
-        try:
+        with _precondition():
             version = await parts.workspace.set_notes(
                 version.name, version.number, patch.notes, expect=expect
             )
-        except CommitConflict as error:
-            raise PreconditionFailed(str(error)) from error
     return Answer(VersionDocument.of(version), tag=_tag_of_version(version))
 
 
@@ -140,24 +141,29 @@ async def list_aliases(parts: Parts, call: Call) -> Answer:
 async def set_alias(parts: Parts, call: Call) -> Answer:
     """Lets an alias mean a version."""
     order: AliasOrder = call.body
-    try:
+    with _precondition():
         version = await parts.workspace.set_alias(
             call.name, call.path["alias"], version_number(order.version), expect=_expected(call)
         )
-    except CommitConflict as error:
-        raise PreconditionFailed(str(error)) from error
     return Answer(VersionDocument.of(version), tag=f'"{order.version}"')
 
 
 async def remove_alias(parts: Parts, call: Call) -> Answer:
     """Takes an alias away."""
-    try:
+    with _precondition():
         version = await parts.workspace.remove_alias(
             call.name, call.path["alias"], expect=_expected(call)
         )
+    return Answer(VersionDocument.of(version))
+
+
+@contextmanager
+def _precondition() -> Iterator[None]:
+    """Raises what was moved meanwhile as a condition of the request that does not hold."""
+    try:
+        yield
     except CommitConflict as error:
         raise PreconditionFailed(str(error)) from error
-    return Answer(VersionDocument.of(version))
 
 
 def _expected(call: Call) -> int | None:
@@ -179,9 +185,8 @@ def _tag_of_version(version: VersionRecord) -> str:
     return tag_of(msgspec.json.encode(VersionDocument.of(version)))
 
 
-_ARTIFACT: Final = f"{API}/artifacts/{{project}}/{{artifact}}"
-_VERSION: Final = f"{_ARTIFACT}/versions/{{ref}}"
-_ALIAS: Final = f"{_ARTIFACT}/aliases/{{alias}}"
+_VERSION: Final = f"{ARTIFACT}/versions/{{ref}}"
+_ALIAS: Final = f"{ARTIFACT}/aliases/{{alias}}"
 
 ARTIFACTS: Final = (
     Operation(
@@ -193,7 +198,7 @@ ARTIFACTS: Final = (
         list_artifacts, {200: ArtifactPage}, query=PageQuery,
     ),
     Operation(
-        "GET", f"{_ARTIFACT}/versions", "List an artifact's versions", list_versions,
+        "GET", f"{ARTIFACT}/versions", "List an artifact's versions", list_versions,
         {200: VersionPage}, query=PageQuery,
     ),
     Operation("GET", _VERSION, "Look at a version", get_version, {200: VersionDocument}),
@@ -206,7 +211,7 @@ ARTIFACTS: Final = (
         {200: EntryPage}, query=EntriesQuery, problems=(422,),
     ),
     Operation(
-        "GET", f"{_ARTIFACT}/aliases", "List an artifact's aliases", list_aliases,
+        "GET", f"{ARTIFACT}/aliases", "List an artifact's aliases", list_aliases,
         {200: AliasList},
     ),
     Operation(

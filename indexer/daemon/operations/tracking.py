@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from indexer.daemon.operation import Answer, Call, Operation, Parts
+from indexer.daemon.operation import ARTIFACT, Answer, Call, Operation, Parts
 from indexer.errors import InvalidReference, NoSuchVersion
 from indexer.limits import COMMIT_BODY_BYTES_MAX, SHARD_BYTES_MAX
 from indexer.manifest import SHARD_DIGEST
@@ -28,17 +28,13 @@ class ParentQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def has_shard(parts: Parts, call: Call) -> Answer:
     """Says whether a shard is there."""
-    digest = _digest(call)
-    if await parts.tracker.missing([digest]):
-        raise NoSuchVersion(f"there is no shard {digest} here.")
+    digest = await _present(parts, call)
     return Answer(headers={"Content-Type": SHARD_TYPE}, tag=f'"{digest}"', immutable=True)
 
 
 async def get_shard(parts: Parts, call: Call) -> Answer:
     """Gives a shard's Parquet file."""
-    digest = _digest(call)
-    if await parts.tracker.missing([digest]):
-        raise NoSuchVersion(f"there is no shard {digest} here.")
+    digest = await _present(parts, call)
     data = await parts.content.shard_bytes(digest)
     return Answer(data, media_type=SHARD_TYPE, tag=f'"{digest}"', immutable=True)
 
@@ -88,6 +84,14 @@ async def get_commit(parts: Parts, call: Call) -> Answer:
     return Answer(CommitDocument.of(result))
 
 
+async def _present(parts: Parts, call: Call) -> str:
+    """The digest of a shard that is there. Raises `NoSuchVersion`."""
+    digest = _digest(call)
+    if await parts.tracker.missing([digest]):
+        raise NoSuchVersion(f"there is no shard {digest} here.")
+    return digest
+
+
 def _digest(call: Call) -> str:
     digest = call.path["shard"]
     if not SHARD_DIGEST.fullmatch(digest):
@@ -95,7 +99,6 @@ def _digest(call: Call) -> str:
     return digest
 
 
-_ARTIFACT: Final = f"{API}/artifacts/{{project}}/{{artifact}}"
 _SHARD: Final = f"{API}/shards/{{shard}}"
 
 TRACKING: Final = (
@@ -110,15 +113,15 @@ TRACKING: Final = (
         problems=(422,),
     ),
     Operation(
-        "GET", f"{_ARTIFACT}/versions/{{ref}}/manifest", "Get a version's manifest",
+        "GET", f"{ARTIFACT}/versions/{{ref}}/manifest", "Get a version's manifest",
         get_version_manifest, {200: JSON_TYPE}, problems=(422,),
     ),
     Operation(
-        "GET", f"{_ARTIFACT}/parent", "Ask which version a commit would follow", get_parent,
+        "GET", f"{ARTIFACT}/parent", "Ask which version a commit would follow", get_parent,
         {200: ParentDocument}, query=ParentQuery,
     ),
     Operation(
-        "POST", f"{_ARTIFACT}/versions", "Commit a version", commit_version,
+        "POST", f"{ARTIFACT}/versions", "Commit a version", commit_version,
         {200: CommitDocument, 201: CommitDocument}, body=CommitOrder,
         body_bytes_max=COMMIT_BODY_BYTES_MAX, problems=(409, 415, 422),
     ),
