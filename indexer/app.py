@@ -36,10 +36,11 @@ from indexer.manifest import Manifest
 from indexer.pipeline.trigger import OnLimit, SnapshotRequest
 from indexer.protocols import ANYWHERE, S3Options, SourceOptions, Store, Tracker
 from indexer.records import ArtifactRecord, FolderPage, ProjectRecord, Snapshot, VersionRecord
-from indexer.references import ArtifactName, VersionRef, parse_name, parse_source
+from indexer.references import ArtifactName, VersionRef, parse_name
 from indexer.remote import Remote
 from indexer.service import Service
 from indexer.slice import SliceContext
+from indexer.sources import parse_source
 from indexer.stores.s3 import S3Connection, connect
 from indexer.stores.s3_clients import ClientPool
 from indexer.stores.wrappers import ResilientConnection

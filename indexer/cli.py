@@ -160,7 +160,7 @@ def _snapshot(
     to: str | None,
 ) -> None:
     from indexer.places import order_of
-    from indexer.references import parse_source
+    from indexer.sources import parse_source
     from indexer.telemetry import Counters
     from indexer.views import document, show_snapshot
     from indexer.wire.jobs import SnapshotDocument

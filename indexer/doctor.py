@@ -8,7 +8,7 @@ from typing import Any
 from indexer import __version__
 from indexer.keyspace import KeyRange
 from indexer.protocols import S3Options
-from indexer.references import SourceUri
+from indexer.sources import SourceUri
 from indexer.stores.s3 import S3Connection
 from indexer.stores.s3_client import chosen_endpoint
 

@@ -9,6 +9,7 @@
     ├── NotFound                   nothing is there                                  exit 3
     │   ├── NoSuchSource           no such bucket, object or folder; nothing kept
     │   ├── AmbiguousSource        both an object and a folder have the name
+    │   ├── NoSuchObject           an object that was listed is gone
     │   ├── NoSuchVersion          no such project, artifact, version or alias
     │   └── NoSuchJob              the daemon knows of no such job
     ├── AccessDenied               the store knows us and says no                    exit 3
@@ -20,6 +21,7 @@
     ├── JobCancelled               somebody ended the job                            exit 130
     └── Temporary                  may well work when tried again                    exit 75
         ├── StoreUnavailable       refused, unresolvable, timed out, throttled
+        ├── ObjectChanged          an object is not what it was when it was listed
         ├── DaemonUnavailable      the daemon cannot be reached, or is stopping
         ├── Busy                   more is asked for than is done at once
         ├── JobInterrupted         the daemon stopped before the job ended
@@ -102,6 +104,12 @@ class AmbiguousSource(NotFound):
     """Both an object and a folder have this name."""
 
     kind = "ambiguous-source"
+
+
+class NoSuchObject(NotFound):
+    """The object is not there any more."""
+
+    kind = "no-such-object"
 
 
 class NoSuchVersion(NotFound):
@@ -206,6 +214,16 @@ class StoreUnavailable(Temporary):
         super().__init__(message)
         self.is_throttle = is_throttle
         self.retry_after_s = retry_after_s
+
+
+class ObjectChanged(Temporary):
+    """The object is not what it was when it was listed.
+
+    The same request would fail again: whoever asked looks at the object anew.
+    """
+
+    kind = "object-changed"
+    is_retryable = False
 
 
 class DaemonUnavailable(Temporary):

@@ -18,6 +18,9 @@ OBJECTS_MAX_DEFAULT: Final = 10_000
 OBJECTS_MAX: Final = 10**12
 """No bucket holds more; a larger limit is a slip of the hand."""
 
+SOURCES_MAX: Final = 1_000
+"""Sources of one snapshot; they are listed one after the other."""
+
 IN_FLIGHT_DEFAULT: Final = 64
 """List requests under way at once. One process parses some 450 pages a second, which at 82 ms a
 page is 37 in flight; more than 64 only queue."""

@@ -89,28 +89,36 @@ def is_ascending(keys: Sequence[bytes]) -> bool:
     return all(map(lt, keys, following))
 
 
-def pack_etags(etags: Sequence[bytes]) -> dict[str, pa.Array]:
+def pack_etags(etags: Sequence[bytes | None]) -> dict[str, pa.Array]:
     """The three ETag columns for ETags without their outer quotes, as bytes of the response.
 
-    Most pages hold plain MD5s alone, which are packed in one call.
+    None is for a row that has no ETag. Most pages hold plain MD5s alone, which are packed in one
+    call.
     """
-    joined = b"".join(etags)
-    if set(map(len, etags)) <= {MD5_HEX_CHARACTERS} and _are_lower_hex(joined):
-        packed = pa.py_buffer(binascii.unhexlify(joined))
-        return {"etag_md5": pa.Array.from_buffers(pa.binary(16), len(etags), [None, packed])}
+    if None not in etags and (packed := _pack_md5s(etags)):  # type: ignore[arg-type]
+        return packed
     md5s: list[bytes | None] = []
     parts: list[int | None] = []
     raws: list[str | None] = []
     for etag in etags:
-        packed_one = _pack_etag(etag)
+        packed_one = None if etag is None else _pack_etag(etag)
         md5s.append(packed_one[0] if packed_one else None)
         parts.append(packed_one[1] if packed_one else None)
-        raws.append(None if packed_one else etag.decode("utf-8", "replace"))
+        is_raw = etag is not None and packed_one is None
+        raws.append(etag.decode("utf-8", "replace") if is_raw else None)
     return {
         "etag_md5": pa.array(md5s, pa.binary(16)),
         "etag_parts": pa.array(parts, pa.uint32()),
         "etag_raw": pa.array(raws, pa.string()),
     }
+
+
+def _pack_md5s(etags: Sequence[bytes]) -> dict[str, pa.Array] | None:
+    joined = b"".join(etags)
+    if not (set(map(len, etags)) <= {MD5_HEX_CHARACTERS} and _are_lower_hex(joined)):
+        return None
+    packed = pa.py_buffer(binascii.unhexlify(joined))
+    return {"etag_md5": pa.Array.from_buffers(pa.binary(16), len(etags), [None, packed])}
 
 
 def _are_lower_hex(text: bytes) -> bool:

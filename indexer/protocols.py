@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
-from indexer.errors import Ability
+from indexer.errors import Ability, IndexerError
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import IN_FLIGHT_DEFAULT
 from indexer.manifest import Manifest
+from indexer.objects import Head, Pin
 from indexer.page import Page
 from indexer.records import CommitResult, ScanRecord, VersionRecord
-from indexer.references import ArtifactName, SourceUri
+from indexer.references import ArtifactName
+from indexer.sources import SourceUri
 
 # ---------------------------------------------------------------------------- stores
 
@@ -34,6 +37,10 @@ class StoreProperties:
     (`directory`, MinIO), so that a large directory is better listed with the server's own cursor.
     `versions` says whether rows carry version ids. A server's word that a page is the last one is
     believed when the page has fewer than `end_believed_below` entries; None believes it always.
+
+    `needs_head` is true for a store that lists names alone: its rows have no size and no identity
+    until each was asked for. `ranges` says whether a part of an object can be read; `digests`
+    whether the store is `Digesting`.
     """
 
     key_bytes_max: int
@@ -41,6 +48,9 @@ class StoreProperties:
     resume: Literal["range", "directory"] = "range"
     versions: bool = False
     end_believed_below: int | None = None
+    needs_head: bool = False
+    ranges: bool = True
+    digests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,18 @@ class ListedPage:
     token: str | None = None
 
 
+class Sink(Protocol):
+    """Where the bytes of an object go, in order.
+
+    `write` may wait; its bytes are the sink's for good. `restart` says that they come again from
+    the first one, as the store could not go on in the middle.
+    """
+
+    async def write(self, data: bytes) -> None: ...
+
+    def restart(self) -> None: ...
+
+
 class Store(Protocol):
     """A source that was opened: its objects in key order.
 
@@ -70,8 +92,18 @@ class Store(Protocol):
     `prefix` as then. `prefix` narrows the listing to one directory, and keys must lie within it.
     The rows are not checked for order; that is the caller's part.
 
-    Raises `BrokenListing`, `AccessDenied`, `NoSuchSource`, and `StoreUnavailable` for what may be
-    tried again. Many calls may be under way at once.
+    `head` tells of one object: of the version `version_id`, or else of what is there now. With
+    `checksum` also what the store knows of its bytes where that has to be asked for, of which the
+    strongest one is told.
+
+    `read` writes bytes `start` up to (not with) `end`, or the last one, of an object into `sink`,
+    as they come. They are of the version of `pin` or, where that names none, of an object that
+    still has its ETag, modification time and size; else it raises `ObjectChanged`, at the latest
+    after the last byte. A body that ends early raises `StoreUnavailable`. A store without `ranges`
+    is read whole.
+
+    Raises `BrokenListing`, `AccessDenied`, `NoSuchSource`, `NoSuchObject`, and `StoreUnavailable`
+    for what may be tried again. Many calls may be under way at once.
     """
 
     @property
@@ -81,19 +113,55 @@ class Store(Protocol):
         self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
     ) -> ListedPage: ...
 
+    async def head(
+        self, key: Key, *, version_id: str | None = None, checksum: bool = False
+    ) -> Head: ...
+
+    async def read(
+        self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
+    ) -> None: ...
+
+
+class Digesting(Protocol):
+    """The ability of a store to digest objects where they are, without handing on their bytes.
+
+    `digests` gives the digest of each object, in the order given, or the error that it ran into:
+    `NoSuchObject`, `ObjectChanged` or `AccessDenied`.
+    """
+
+    async def digests(
+        self, objects: Sequence[tuple[Key, Pin]], algorithm: str
+    ) -> list[bytes | IndexerError]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
     """A source whose server was asked what it must be asked before listing.
 
     `folder` is the source's canonical URI where it is a folder. `record` is what is kept of the
-    connection (endpoint, region, operation; no secret), `warnings` what the user must know of it.
+    connection (endpoint, region, operation; no secret), `warnings` what the user must know of it,
+    `abilities` what the server was found to do, in words. `opened_at` is the time by the server's
+    own clock when it answered, where it tells.
     """
 
     folder: str
     store: Store
     record: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    abilities: Mapping[str, str] = field(default_factory=dict)
+    opened_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoneObject:
+    """An object that is a source by itself: a page of one row, and the store of it.
+
+    The row's path is the last component of the object's key. The store is asked for nothing but
+    `head` and `read` of that path.
+    """
+
+    row: Page
+    store: Store
 
 
 class Connection(Protocol):
@@ -101,13 +169,26 @@ class Connection(Protocol):
 
     `open` asks for what holds at this moment (whether versions are kept) and for what was never
     asked of this endpoint before; it lists nothing of the source. `without` names abilities that
-    the job must do without. `lone_object` is the object of exactly the URI's key as a page of one
-    row, whose path is the key's last component; None where there is none.
+    the job must do without. With `as_of`, the store shows its objects as they were at that moment;
+    where it keeps no versions that raises `InvalidSetting`.
+
+    `lone_object` is the object of exactly the URI's key; None where there is none. `credentials`
+    says where those in use come from, not what they are.
     """
 
-    async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource: ...
+    async def open(
+        self,
+        uri: SourceUri,
+        *,
+        without: Collection[Ability] = (),
+        as_of: datetime | None = None,
+    ) -> OpenedSource: ...
 
-    async def lone_object(self, uri: SourceUri) -> Page | None: ...
+    async def lone_object(
+        self, uri: SourceUri, *, as_of: datetime | None = None
+    ) -> LoneObject | None: ...
+
+    async def credentials(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +203,42 @@ class S3Options:
 
 
 @dataclass(frozen=True, slots=True)
+class GCSOptions:
+    """How to reach GCS; credentials are found by Google's rules unless it is asked anonymously.
+
+    `user_project` is billed for requests to buckets whose requester pays.
+    """
+
+    anonymous: bool = False
+    user_project: str | None = None
+
+
+Symlinks = Literal["skip", "inside", "follow"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """What becomes of symbolic links below a folder.
+
+    `skip` leaves them out, `inside` takes them for what they point to if that lies in the source,
+    `follow` wherever that lies.
+    """
+
+    symlinks: Symlinks = "inside"
+
+
+@dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How sources are reached: one set of options a scheme, and the most requests in flight."""
+    """How sources are reached: one set of options a kind of store, and caps for requests.
+
+    `in_flight` is the most requests under way at once, `requests_per_s` the most in a second.
+    """
 
     s3: S3Options = field(default_factory=S3Options)
+    gcs: GCSOptions = field(default_factory=GCSOptions)
+    file: FileOptions = field(default_factory=FileOptions)
     in_flight: int = IN_FLIGHT_DEFAULT
+    requests_per_s: float | None = None
 
 
 class EndpointFacts(Protocol):

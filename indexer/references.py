@@ -1,8 +1,6 @@
-"""What a user may write to name things, parsed once: source URIs, artifact names, references.
+"""What a user may write to name things, parsed once: artifacts, their versions, a daemon.
 
 Invariants
-  * The key in an `s3://` URI is verbatim: `%`, `?`, `#`, `//` and blanks belong to it.
-  * A canonical folder URI ends in `/` (or is a bucket's root); an object's URI is as written.
   * Text that cannot be read raises `InvalidReference` with what to write instead; nothing is
     guessed, trimmed or repaired.
 """
@@ -15,7 +13,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from indexer.errors import InvalidReference
-from indexer.keyspace import KEY_BYTES_MAX
 from indexer.limits import PORT_DEFAULT
 from indexer.telemetry import without_credentials
 
@@ -25,10 +22,7 @@ NAME_CHARACTERS: Final = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}"
 NAME_PATTERN: Final = re.compile(NAME_CHARACTERS)
 VERSION_PATTERN: Final = re.compile(r"v(0|[1-9][0-9]{0,8})")
 DIGEST_PATTERN: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_BUCKET_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_SCHEME_PATTERN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
-SCHEMES: Final = ("s3",)
 SERVER_SCHEMES: Final = ("http", "https")
 
 
@@ -44,23 +38,6 @@ class ArtifactName:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceUri:
-    """A source as written: its scheme, bucket and key (empty for the bucket's root)."""
-
-    scheme: str
-    bucket: str
-    key: str
-
-    @property
-    def names_folder(self) -> bool:
-        """Whether only a folder can be meant."""
-        return not self.key or self.key.endswith("/")
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.bucket}/{self.key}"
-
-
-@dataclass(frozen=True, slots=True)
 class VersionRef:
     """A reference to a version: the artifact, and `v3`, an alias, or `sha256:…`."""
 
@@ -70,35 +47,6 @@ class VersionRef:
     def __str__(self) -> str:
         mark = "@" if DIGEST_PATTERN.fullmatch(self.selector) else ":"
         return f"{self.name}{mark}{self.selector}"
-
-
-def parse_source(text: str) -> SourceUri:
-    """The source that a URI names. Raises `InvalidReference`."""
-    match, quoted = _SCHEME_PATTERN.match(text), repr(without_credentials(text))
-    if match is None:
-        raise InvalidReference(
-            f"{quoted} is no source URI: write a bucket and a prefix as s3://bucket/prefix/."
-        )
-    scheme = match.group(1).lower()
-    if scheme not in SCHEMES:
-        raise InvalidReference(
-            f"{quoted} has the scheme {scheme!r}, which is not known: sources are s3:// URIs."
-        )
-    bucket, _, key = text[match.end() :].partition("/")
-    if not _BUCKET_PATTERN.fullmatch(bucket):
-        raise InvalidReference(f"{quoted} names no valid bucket: write s3://bucket/prefix/.")
-    try:
-        size_bytes = len(key.encode())
-    except UnicodeEncodeError:
-        raise InvalidReference(f"{text!r} is not UTF-8, as object keys must be.") from None
-    if size_bytes > KEY_BYTES_MAX:
-        raise InvalidReference(
-            f"the key in s3://{bucket}/… has {size_bytes:,} bytes: S3 keys have at most "
-            f"{KEY_BYTES_MAX:,}."
-        )
-    if "\0" in key:
-        raise InvalidReference(f"{text!r} holds a NUL character, which no object key may have.")
-    return SourceUri(scheme, bucket, key)
 
 
 def parse_name(text: str) -> ArtifactName:

@@ -13,7 +13,8 @@ from typing import Literal
 from indexer.commit_rules import check_name, check_notes
 from indexer.errors import InvalidSetting
 from indexer.limits import OBJECTS_MAX, OBJECTS_MAX_DEFAULT, SLICE_PAGES_MAX
-from indexer.references import ArtifactName, SourceUri, parse_alias
+from indexer.references import ArtifactName, parse_alias
+from indexer.sources import SourceUri
 
 OnLimit = Literal["error", "partial"]
 

@@ -14,25 +14,39 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
-import pyarrow as pa
-
-from indexer.errors import Ability, NoSuchSource
+from indexer.errors import Ability, NoSuchObject, NoSuchSource, ObjectChanged
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
 from indexer.limits import PAGE_ROWS
-from indexer.page import Page, empty_page, make_page, pack_etags
-from indexer.protocols import ListedPage, OpenedSource, StoreProperties
-from indexer.references import SourceUri
+from indexer.objects import Head, Pin, page_of_heads
+from indexer.page import Page
+from indexer.protocols import ListedPage, LoneObject, OpenedSource, Sink, StoreProperties
+from indexer.sources import SourceUri
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryObject:
-    """What a store says of an object; `etag` is without quotes."""
+    """What a store says of an object, and its bytes if they are ever read.
+
+    `etag` is without quotes.
+    """
 
     size: int
     etag: str
     last_modified: datetime | None = None
     version_id: str | None = None
     storage_class: str | None = None
+    body: bytes | None = None
+
+    @property
+    def head(self) -> Head:
+        """What is said of it."""
+        return Head(
+            size=self.size,
+            etag=self.etag,
+            version_id=self.version_id,
+            last_modified=self.last_modified,
+            storage_class=self.storage_class,
+        )
 
 
 Objects: TypeAlias = Mapping[bytes, MemoryObject | None]
@@ -76,6 +90,30 @@ class MemoryStore:
     ) -> ListedPage:
         """See `protocols.Store`."""
         return self.page_after(keys.after if token is None else read_token(token, prefix), prefix)
+
+    async def head(
+        self, key: Key, *, version_id: str | None = None, checksum: bool = False
+    ) -> Head:
+        """See `protocols.Store`; what it knows without reading is in its rows."""
+        del checksum
+        return self._found(key, version_id).head
+
+    async def read(
+        self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
+    ) -> None:
+        """See `protocols.Store`."""
+        found = self._found(key, pin.version_id)
+        is_same = (found.size, found.etag) == (pin.size, pin.etag or found.etag)
+        if pin.version_id is None and not is_same:
+            raise ObjectChanged(f"{key!r} was written since it was listed")
+        assert found.body is not None
+        await sink.write(found.body[start:end])
+
+    def _found(self, key: Key, version_id: str | None) -> MemoryObject:
+        found = self._objects.get(key)
+        if found is None or version_id not in (None, found.version_id):
+            raise NoSuchObject(f"there is no object {key!r}")
+        return found
 
     def page_after(
         self, after: Key | None, prefix: Key = Key(b""), entries_max: int | None = None
@@ -121,10 +159,12 @@ class MemoryConnection:
     properties: StoreProperties = field(default_factory=lambda: StoreProperties(KEY_BYTES_MAX))
     page_entries: int = PAGE_ROWS
 
-    async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource:
-        """See `protocols.Connection`."""
-        objects = self._bucket(uri)
-        prefix = (uri.key if uri.names_folder else uri.key + "/").encode()
+    async def open(
+        self, uri: SourceUri, *, without: Collection[Ability] = (), as_of: datetime | None = None
+    ) -> OpenedSource:
+        """See `protocols.Connection`; it keeps the newest versions alone."""
+        assert as_of is None
+        objects, prefix = self._bucket(uri), uri.folder.key.encode()
         properties = replace(
             self.properties,
             key_bytes_max=self.properties.key_bytes_max - len(prefix),
@@ -140,16 +180,24 @@ class MemoryConnection:
             properties=properties,
             page_entries=self.page_entries,
         )
-        folder = f"{uri.scheme}://{uri.bucket}/{prefix.decode()}"
+        folder = str(uri.folder)
         return OpenedSource(folder=folder, store=store, record={"uri": folder})
 
-    async def lone_object(self, uri: SourceUri) -> Page | None:
+    async def lone_object(
+        self, uri: SourceUri, *, as_of: datetime | None = None
+    ) -> LoneObject | None:
         """See `protocols.Connection`."""
+        assert as_of is None
         key = uri.key.encode()
         found = None if uri.names_folder else self._bucket(uri).get(key)
         if found is None:
             return None
-        return page_of([(key.rpartition(b"/")[2], self._seen(found, self.properties))])
+        objects = {key.rpartition(b"/")[2]: self._seen(found, self.properties)}
+        return LoneObject(page_of(objects.items()), MemoryStore(objects))
+
+    async def credentials(self) -> str:
+        """See `protocols.Connection`."""
+        return "none"
 
     def _bucket(self, uri: SourceUri) -> Objects:
         if uri.bucket not in self.buckets:
@@ -165,22 +213,7 @@ class MemoryConnection:
 
 def page_of(entries: Iterable[tuple[bytes, MemoryObject | None]]) -> Page:
     """The objects among the entries as a page, in the order given."""
-    found = [(key, entry) for key, entry in entries if entry is not None]
-    if not found:
-        return empty_page()
-    objects = [entry for _, entry in found]
-    return make_page(
-        {
-            "path": pa.array([key for key, _ in found], pa.binary()),
-            "size": pa.array([entry.size for entry in objects], pa.int64()),
-            **pack_etags([entry.etag.encode() for entry in objects]),
-            "version_id": pa.array([entry.version_id for entry in objects], pa.string()),
-            "last_modified": pa.array(
-                [entry.last_modified for entry in objects], pa.timestamp("ms", tz="UTC")
-            ),
-            "storage_class": pa.array([entry.storage_class for entry in objects], pa.string()),
-        }
-    )
+    return page_of_heads((key, entry.head) for key, entry in entries if entry is not None)
 
 
 class MemoryFacts:

@@ -34,7 +34,7 @@ from indexer.protocols import (
     S3Options,
     StoreProperties,
 )
-from indexer.references import SourceUri
+from indexer.sources import SourceUri
 from indexer.stores.s3_client import chosen_endpoint, translated
 from indexer.stores.s3_clients import ClientPool, CountedClient, SharedClient
 from indexer.stores.s3_lister import S3Lister

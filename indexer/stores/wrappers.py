@@ -9,19 +9,29 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar, cast
 
 from indexer.errors import Ability, IndexerError, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
-from indexer.page import Page
-from indexer.protocols import Connection, ListedPage, OpenedSource, Store, StoreProperties
-from indexer.references import SourceUri
+from indexer.objects import Head, Pin
+from indexer.protocols import (
+    Connection,
+    Digesting,
+    ListedPage,
+    LoneObject,
+    OpenedSource,
+    Sink,
+    Store,
+    StoreProperties,
+)
+from indexer.sources import SourceUri
 from indexer.telemetry import Counters
 from workers.clock import Clock
-from workers.limiter import Limiter
+from workers.limiter import Limiter, Slot
 from workers.retry import Retry
 
 Result = TypeVar("Result")
@@ -29,12 +39,21 @@ Result = TypeVar("Result")
 OnRetry = Callable[[int, Exception, float], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Limiters:
+    """How many requests of each kind may be under way at once, to one bucket."""
+
+    listing: Limiter
+    heads: Limiter
+    reads: Limiter
+
+
 class LimitedStore:
     """A store of which only so many requests are under way at once, and are counted."""
 
-    def __init__(self, store: Store, limiter: Limiter, counters: Counters, clock: Clock) -> None:
+    def __init__(self, store: Store, limiters: Limiters, counters: Counters, clock: Clock) -> None:
         self._store = store
-        self._limiter = limiter
+        self._limiters = limiters
         self._counters = counters
         self._clock = clock
 
@@ -47,12 +66,43 @@ class LimitedStore:
         self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
     ) -> ListedPage:
         """See `protocols.Store`."""
-        async with self._limiter.slot() as slot:
-            self._counters.open_limit = self._limiter.limit
+        async with self._slot("list", self._limiters.listing) as slot:
+            page = await self._store.list_page(keys, prefix=prefix, token=token)
+            if page.rows.num_rows < page.entries or not page.more:
+                # A short page, or one of delete markers, says nothing of how busy the server is.
+                slot.untypical()
+            return page
+
+    async def head(
+        self, key: Key, *, version_id: str | None = None, checksum: bool = False
+    ) -> Head:
+        """See `protocols.Store`."""
+        async with self._slot("head", self._limiters.heads):
+            return await self._store.head(key, version_id=version_id, checksum=checksum)
+
+    async def read(
+        self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
+    ) -> None:
+        """See `protocols.Store`."""
+        async with self._slot("read", self._limiters.reads) as slot:
+            # How long a body takes tells of its size and of who takes it.
+            slot.untypical()
+            await self._store.read(key, pin, sink, start=start, end=end)
+
+    async def digests(
+        self, objects: Sequence[tuple[Key, Pin]], algorithm: str
+    ) -> list[bytes | IndexerError]:
+        """See `protocols.Digesting`; threads bound it, not slots."""
+        return await cast("Digesting", self._store).digests(objects, algorithm)
+
+    @asynccontextmanager
+    async def _slot(self, operation: str, limiter: Limiter) -> AsyncIterator[Slot]:
+        async with limiter.slot() as slot:
+            self._counters.open_limit = limiter.limit
             self._counters.open_requests += 1
             try:
-                with counted(self._counters, self._clock, "list"):
-                    page = await self._store.list_page(keys, prefix=prefix, token=token)
+                with counted(self._counters, self._clock, operation):
+                    yield slot
             except StoreUnavailable as error:
                 if error.is_throttle:
                     self._counters.throttles += 1
@@ -60,10 +110,6 @@ class LimitedStore:
                 raise
             finally:
                 self._counters.open_requests -= 1
-            if page.rows.num_rows < page.entries or not page.more:
-                # A short page, or one of delete markers, says nothing of how busy the server is.
-                slot.untypical()
-            return page
 
 
 class RetryingStore:
@@ -90,6 +136,57 @@ class RetryingStore:
             on_retry=self._on_retry,
         )
 
+    async def head(
+        self, key: Key, *, version_id: str | None = None, checksum: bool = False
+    ) -> Head:
+        """See `protocols.Store`."""
+        return await self._retry.call(
+            lambda: self._store.head(key, version_id=version_id, checksum=checksum),
+            is_retryable=is_retryable,
+            retry_after_s=retry_after_s,
+            on_retry=self._on_retry,
+        )
+
+    async def read(
+        self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
+    ) -> None:
+        """See `protocols.Store`; what came before a failure is not asked for again."""
+        counting = _CountingSink(sink)
+
+        async def go_on() -> None:
+            if counting.size_bytes and not self.properties.ranges:
+                counting.restart()
+            await self._store.read(key, pin, counting, start=start + counting.size_bytes, end=end)
+
+        await self._retry.call(
+            go_on,
+            is_retryable=is_retryable,
+            retry_after_s=retry_after_s,
+            on_retry=self._on_retry,
+        )
+
+    async def digests(
+        self, objects: Sequence[tuple[Key, Pin]], algorithm: str
+    ) -> list[bytes | IndexerError]:
+        """See `protocols.Digesting`."""
+        return await cast("Digesting", self._store).digests(objects, algorithm)
+
+
+class _CountingSink:
+    """A sink that knows how much was written into it. See `protocols.Sink`."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.size_bytes = 0
+
+    async def write(self, data: bytes) -> None:
+        await self._sink.write(data)
+        self.size_bytes += len(data)
+
+    def restart(self) -> None:
+        self._sink.restart()
+        self.size_bytes = 0
+
 
 class ResilientConnection:
     """A connection whose requests are tried again, and whose stores are wrapped.
@@ -102,7 +199,7 @@ class ResilientConnection:
         self,
         connection: Connection,
         *,
-        limiter: Limiter,
+        limiters: Limiters,
         retry: Retry,
         first_contact: Retry,
         on_retry: OnRetry,
@@ -110,18 +207,22 @@ class ResilientConnection:
         clock: Clock,
     ) -> None:
         self._connection = connection
-        self._limiter = limiter
+        self._limiters = limiters
         self._counters = counters
         self._clock = clock
         self._retry = retry
         self._first_contact = first_contact
         self._on_retry = on_retry
 
-    async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource:
+    async def open(
+        self, uri: SourceUri, *, without: Collection[Ability] = (), as_of: datetime | None = None
+    ) -> OpenedSource:
         """See `protocols.Connection`."""
         source = await self._retry.call(
             lambda: self._first_contact.call(
-                lambda: self._counted("open", self._connection.open(uri, without=without)),
+                lambda: self._counted(
+                    "open", self._connection.open(uri, without=without, as_of=as_of)
+                ),
                 is_retryable=lambda error: is_retryable(error) and not is_throttle(error),
                 on_retry=self._on_retry,
             ),
@@ -129,21 +230,31 @@ class ResilientConnection:
             retry_after_s=retry_after_s,
             on_retry=self._on_retry,
         )
-        limited = LimitedStore(source.store, self._limiter, self._counters, self._clock)
-        return replace(source, store=RetryingStore(limited, self._retry, self._on_retry))
+        return replace(source, store=self._wrapped(source.store))
+
+    def _wrapped(self, store: Store) -> Store:
+        limited = LimitedStore(store, self._limiters, self._counters, self._clock)
+        return RetryingStore(limited, self._retry, self._on_retry)
 
     async def _counted(self, operation: str, call: Coroutine[Any, Any, Result]) -> Result:
         with counted(self._counters, self._clock, operation):
             return await call
 
-    async def lone_object(self, uri: SourceUri) -> Page | None:
+    async def lone_object(
+        self, uri: SourceUri, *, as_of: datetime | None = None
+    ) -> LoneObject | None:
         """See `protocols.Connection`."""
-        return await self._retry.call(
-            lambda: self._counted("head", self._connection.lone_object(uri)),
+        found = await self._retry.call(
+            lambda: self._counted("head", self._connection.lone_object(uri, as_of=as_of)),
             is_retryable=is_retryable,
             retry_after_s=retry_after_s,
             on_retry=self._on_retry,
         )
+        return None if found is None else replace(found, store=self._wrapped(found.store))
+
+    async def credentials(self) -> str:
+        """See `protocols.Connection`."""
+        return await self._connection.credentials()
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from indexer.keyspace import Key, KeyRange
+from indexer.objects import Head, Pin
 from indexer.page import empty_page
-from indexer.protocols import ListedPage, Store, StoreProperties
+from indexer.protocols import ListedPage, Sink, Store, StoreProperties
 from indexer.stores.memory import MemoryStore, make_token, read_token
 
 
@@ -59,6 +60,18 @@ class FaultyStore:
         after = keys.after if token is None else read_token(token, prefix)
         return self._fault(self._store, Question(after, token is not None, prefix))
 
+    async def head(
+        self, key: Key, *, version_id: str | None = None, checksum: bool = False
+    ) -> Head:
+        """See `protocols.Store`."""
+        return await self._store.head(key, version_id=version_id, checksum=checksum)
+
+    async def read(
+        self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
+    ) -> None:
+        """See `protocols.Store`."""
+        await self._store.read(key, pin, sink, start=start, end=end)
+
 
 class DelayedStore:
     """A store each answer of which is waited for: `delay` is called before it is asked for."""
@@ -78,6 +91,20 @@ class DelayedStore:
         """See `protocols.Store`."""
         await self._delay()
         return await self._store.list_page(keys, prefix=prefix, token=token)
+
+    async def head(
+        self, key: Key, *, version_id: str | None = None, checksum: bool = False
+    ) -> Head:
+        """See `protocols.Store`."""
+        await self._delay()
+        return await self._store.head(key, version_id=version_id, checksum=checksum)
+
+    async def read(
+        self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
+    ) -> None:
+        """See `protocols.Store`."""
+        await self._delay()
+        await self._store.read(key, pin, sink, start=start, end=end)
 
 
 # --- what a server may do ------------------------------------------------------------------------

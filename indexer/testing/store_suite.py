@@ -22,17 +22,18 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import pyarrow as pa
 import pytest
 import pytest_asyncio
 
-from indexer.errors import NoSuchSource
+from indexer.errors import NoSuchObject, NoSuchSource, ObjectChanged
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange, greatest_key_below
+from indexer.objects import Head, Pin, page_of_heads
 from indexer.page import Page, etag_texts, is_ascending, paths_of
-from indexer.protocols import Connection, ListedPage, OpenedSource, Store
-from indexer.references import SourceUri
+from indexer.protocols import Connection, Digesting, ListedPage, OpenedSource, Store
+from indexer.sources import SourceUri
 
 PAGE_ENTRIES_MAX: Final = 7
 """Entries that a page of a store under test has at most, so that few objects make many pages."""
@@ -70,25 +71,15 @@ EMPTY_KEYS: Final = frozenset((b"dir/", b"deep/er/", b"x/y/z/", b"dir//", b"null
 """Those whose objects have no bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What a server says of one object; `etag` is without quotes."""
-
-    size: int
-    etag: str
-    last_modified: datetime
-    version_id: str | None = None
-
-
 class Bucket(Protocol):
-    """A bucket under test, empty at first.
+    """A bucket under test, or a folder, empty at first.
 
-    `put` gives False where the server refuses the key, or would not list it. `delete` in a bucket
-    that keeps versions leaves a mark. `keep_versions` turns versioning on, `suspend_versions` off.
+    `uri` is the source that a key or prefix of it names. `put` gives False where the server refuses
+    the key, or would not list it. `delete` in a bucket that keeps versions leaves a mark.
+    `keep_versions` turns versioning on, `suspend_versions` off.
     """
 
-    @property
-    def name(self) -> str: ...
+    def uri(self, key: str = "") -> SourceUri: ...
 
     def put(self, key: bytes, body: bytes) -> bool: ...
 
@@ -104,11 +95,14 @@ class Bucket(Protocol):
 class Server(Protocol):
     """The server under test.
 
-    `make_bucket` makes a bucket of a name never used before. Pages of stores that are opened on a
+    `make_bucket` makes a bucket of a name never used before; `nowhere` is the root of one that is
+    not there. Pages of stores that are opened on a
     connection that `connect` opens have at most `PAGE_ENTRIES_MAX` entries.
     """
 
     def make_bucket(self) -> Bucket: ...
+
+    def nowhere(self) -> SourceUri: ...
 
     def connect(self) -> AbstractAsyncContextManager[Connection]: ...
 
@@ -140,11 +134,6 @@ def fill(bucket: Bucket, keys: Collection[bytes]) -> Filled:
     return Filled(bucket, taken, refused, started_at, datetime.now(UTC))
 
 
-def source_of(bucket: Bucket, key: str = "") -> SourceUri:
-    """The source that a key or prefix of a bucket names."""
-    return SourceUri("s3", bucket.name, key)
-
-
 async def walk(
     store: Store, keys: KeyRange = ALL, *, prefix: bytes = b"", by_token: bool = False
 ) -> list[ListedPage]:
@@ -171,6 +160,15 @@ def keys_on(pages: Iterable[ListedPage], keys: KeyRange = ALL) -> list[bytes]:
     return [key for page in pages for key in paths_of(page.rows) if key in keys]
 
 
+async def full_rows(store: Store) -> dict[bytes, dict[str, Any]]:
+    """All rows of a store by path, with what has to be asked for each."""
+    pages = await walk(store)
+    if not store.properties.needs_head:
+        return rows_on(pages)
+    heads = [(key, await store.head(Key(key))) for key in keys_on(pages)]
+    return {row["path"]: row for row in rows_of(page_of_heads(heads))}
+
+
 def rows_on(pages: Iterable[ListedPage]) -> dict[bytes, dict[str, Any]]:
     """The rows of pages by path."""
     rows = [row for page in pages for row in rows_of(page.rows)]
@@ -183,6 +181,49 @@ def rows_of(page: Page) -> list[dict[str, Any]]:
     """The rows of a page as dictionaries; `etag` is the ETag as text."""
     etags = pa.array(etag_texts(page)).to_pylist()
     return [{**row, "etag": etag} for row, etag in zip(page.to_pylist(), etags, strict=True)]
+
+
+def md5_of(body: bytes) -> bytes:
+    """The MD5 of a body."""
+    return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+def to_the_second(time: datetime) -> datetime:
+    """A time as a header tells it."""
+    return time.replace(microsecond=0)
+
+
+def pin_of(row: dict[str, Any]) -> Pin:
+    """What an object of a row must still be when it is read."""
+    version_id = row.get("version_id")
+    return Pin(
+        size=row["size"],
+        etag=row["etag"],
+        version_id=None if version_id == "null" else version_id,
+        mtime_ns=row.get("mtime_ns"),
+    )
+
+
+class Bytes:
+    """A sink that keeps what it gets. See `protocols.Sink`."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    async def write(self, data: bytes) -> None:
+        """See `protocols.Sink`."""
+        self.data += data
+
+    def restart(self) -> None:
+        """See `protocols.Sink`."""
+        self.data = b""
+
+
+async def read(store: Store, key: bytes, pin: Pin, start: int = 0, end: int | None = None) -> bytes:
+    """The bytes of an object."""
+    sink = Bytes()
+    await store.read(Key(key), pin, sink, start=start, end=end)
+    return sink.data
 
 
 def keys_between(keys: Sequence[bytes]) -> list[Key]:
@@ -206,6 +247,15 @@ class StoreSuite:
     keeps_versions = True
     """Whether the server under test keeps versions, and lists them in key order."""
 
+    always_versions = False
+    """Whether every object has a version id, as those of GCS have."""
+
+    etags_are_md5 = True
+    """Whether ETags are told, and are the MD5 of what was put."""
+
+    has_buckets = True
+    """Whether there are buckets, so that one can be missing."""
+
     @pytest.fixture(scope="class")
     @classmethod
     def server(cls) -> Server:
@@ -228,7 +278,7 @@ class StoreSuite:
     @pytest_asyncio.fixture(loop_scope="class")
     async def source(self, connection: Connection, hostile: Filled) -> OpenedSource:
         """The root of the hostile bucket, opened."""
-        return await connection.open(source_of(hostile.bucket))
+        return await connection.open(hostile.bucket.uri())
 
     # --- keys
 
@@ -243,19 +293,79 @@ class StoreSuite:
 
     async def test_rows_are_what_was_put(self, hostile: Filled, source: OpenedSource) -> None:
         earliest, latest = hostile.started_at - CLOCK_SLACK, hostile.finished_at + CLOCK_SLACK
-        for key, row in rows_on(await walk(source.store)).items():
+        for key, row in (await full_rows(source.store)).items():
             body = body_of(key)
             assert row["size"] == len(body)
-            assert row["etag"] == hashlib.md5(body, usedforsecurity=False).hexdigest()
+            if self.etags_are_md5:
+                assert row["etag"] == md5_of(body).hex()
             assert earliest <= row["last_modified"] <= latest
-            assert row.get("version_id") is None
+            assert (row.get("version_id") is not None) == self.always_versions
 
     async def test_rows_are_what_a_head_says(self, hostile: Filled, source: OpenedSource) -> None:
-        rows = rows_on(await walk(source.store))
+        rows = await full_rows(source.store)
         for key in hostile.keys[::5]:
             head, row = hostile.bucket.head(key), rows[key]
             assert (row["size"], row["etag"]) == (head.size, head.etag)
-            assert row["last_modified"].replace(microsecond=0) == head.last_modified
+            assert row.get("version_id") == head.version_id
+            assert head.last_modified is not None
+            assert to_the_second(row["last_modified"]) == to_the_second(head.last_modified)
+
+    # --- one object
+
+    async def test_a_head_tells_what_a_listing_tells(
+        self, hostile: Filled, source: OpenedSource
+    ) -> None:
+        rows = await full_rows(source.store)
+        for key in hostile.keys[::3]:
+            head, row = await source.store.head(Key(key)), rows[key]
+            for name in ("size", "etag", "version_id", "mtime_ns"):
+                assert getattr(head, name) == row.get(name), (key, name)
+            assert head.last_modified is not None
+            assert to_the_second(head.last_modified) == to_the_second(row["last_modified"])
+        for key in (b"nothing", b"dir/nothing"):
+            with pytest.raises(NoSuchObject):
+                await source.store.head(Key(key))
+
+    async def test_an_object_is_read_whole_or_in_part(
+        self, hostile: Filled, source: OpenedSource
+    ) -> None:
+        rows = await full_rows(source.store)
+        for key in hostile.keys[::3]:
+            body, pin = body_of(key), pin_of(rows[key])
+            assert await read(source.store, key, pin) == body
+            if source.store.properties.ranges and len(body) > 2:
+                assert await read(source.store, key, pin, 1, len(body) - 1) == body[1:-1]
+                assert await read(source.store, key, pin, len(body) - 1) == body[-1:]
+
+    async def test_what_changed_is_not_read(self, connection: Connection, server: Server) -> None:
+        bucket = fill(server.make_bucket(), [b"gone", b"written", b"dir/written"]).bucket
+        source = await connection.open(bucket.uri())
+        rows = await full_rows(source.store)
+        bucket.delete(b"gone")
+        for key in (b"written", b"dir/written"):
+            bucket.put(key, b"something else")
+            source = await connection.open(bucket.uri())
+            with pytest.raises((ObjectChanged, NoSuchObject)):
+                await read(source.store, key, pin_of(rows[key]))
+            anew = await source.store.head(Key(key))
+            pin = Pin(anew.size, anew.etag, anew.version_id, anew.mtime_ns)
+            assert await read(source.store, key, pin) == b"something else"
+        with pytest.raises(NoSuchObject):
+            await read(source.store, b"gone", pin_of(rows[b"gone"]))
+
+    async def test_objects_are_digested_in_place(
+        self, hostile: Filled, source: OpenedSource
+    ) -> None:
+        if not source.store.properties.digests:
+            pytest.skip("the store under test digests nothing by itself")
+        rows = await full_rows(source.store)
+        pins = [(Key(key), pin_of(rows[key])) for key in hostile.keys]
+        found = await cast("Digesting", source.store).digests(pins, "md5")
+        assert found == [md5_of(body_of(key)) for key in hostile.keys]
+        wrong = await cast("Digesting", source.store).digests(
+            [(pins[0][0], Pin(size=12_345)), (Key(b"nothing"), Pin(size=1))], "md5"
+        )
+        assert [type(one) for one in wrong] == [ObjectChanged, NoSuchObject]
 
     # --- pages
 
@@ -324,7 +434,7 @@ class StoreSuite:
     ) -> None:
         inside = [b"in/%02d" % number for number in range(3 * PAGE_ENTRIES_MAX)]
         bucket = fill(server.make_bucket(), [b"before/a", *inside, b"in0", b"into/a"]).bucket
-        source = await connection.open(source_of(bucket))
+        source = await connection.open(bucket.uri())
         for after, expected in ((None, inside), (Key(inside[4]), inside[5:])):
             pages = await walk(source.store, KeyRange(after=after), prefix=b"in/", by_token=True)
             assert keys_on(pages) == expected
@@ -333,51 +443,58 @@ class StoreSuite:
         self, connection: Connection, server: Server
     ) -> None:
         keys = [b"data/", b"data/a", b"data/b/c", b"data2/a", b"data.txt", b"dat/a"]
-        bucket = fill(server.make_bucket(), keys).bucket
+        filled = fill(server.make_bucket(), keys)
+        bucket = filled.bucket
         for written in ("data/", "data"):
-            source = await connection.open(source_of(bucket, written))
-            assert source.folder == f"s3://{bucket.name}/data/"
-            assert keys_on(await walk(source.store)) == [b"", b"a", b"b/c"]
+            source = await connection.open(bucket.uri(written))
+            assert source.folder == str(bucket.uri("data/"))
+            is_marked = b"data/" in filled.keys
+            assert keys_on(await walk(source.store)) == [b""] * is_marked + [b"a", b"b/c"]
             rest = await source.store.list_page(KeyRange(after=Key(b"")))
             assert paths_of(rest.rows) == [b"a", b"b/c"]
 
     async def test_hostile_prefixes(self, connection: Connection, hostile: Filled) -> None:
         for written in ("日本語", "dir", "a/", "deep/er", _LONG_STEM, "dir ", "nothing"):
-            source = await connection.open(source_of(hostile.bucket, written))
+            source = await connection.open(hostile.bucket.uri(written))
             prefix = written.rstrip("/").encode() + b"/"
             below = [key.removeprefix(prefix) for key in hostile.keys if key.startswith(prefix)]
             assert keys_on(await walk(source.store)) == below
 
     async def test_an_empty_folder(self, connection: Connection, hostile: Filled) -> None:
-        source = await connection.open(source_of(hostile.bucket, "nothing/here/"))
+        source = await connection.open(hostile.bucket.uri("nothing/here/"))
         page = await source.store.list_page(ALL)
         assert (page.rows.num_rows, page.entries, page.more) == (0, 0, False)
         assert (page.first, page.last, page.token) == (None, None, None)
 
-    async def test_a_bucket_that_is_not_there(self, connection: Connection) -> None:
-        with pytest.raises(NoSuchSource, match="no-such-bucket-here"):
-            await connection.open(SourceUri("s3", "no-such-bucket-here", ""))
+    async def test_a_bucket_that_is_not_there(self, connection: Connection, server: Server) -> None:
+        if not self.has_buckets:
+            pytest.skip("the store under test has no buckets")
+        uri = server.nowhere()
+        with pytest.raises(NoSuchSource, match=uri.bucket):
+            await connection.open(uri)
 
     # --- lone objects
 
     async def test_lone_objects(
         self, connection: Connection, hostile: Filled, source: OpenedSource
     ) -> None:
-        rows = rows_on(await walk(source.store))
+        rows = await full_rows(source.store)
         for key in hostile.keys:
             if key.endswith(b"/"):
                 continue
-            page = await connection.lone_object(source_of(hostile.bucket, key.decode()))
-            assert page is not None, key
-            (row,) = rows_of(page)
+            found = await connection.lone_object(hostile.bucket.uri(key.decode()))
+            assert found is not None, key
+            (row,) = rows_of(found.row)
             assert row["path"] == key.rpartition(b"/")[2]
-            for name in ("size", "etag", "version_id", "storage_class"):
+            for name in ("size", "etag", "version_id", "storage_class", "mtime_ns"):
                 assert row.get(name) == rows[key].get(name)
-            assert row["last_modified"] == rows[key]["last_modified"].replace(microsecond=0)
+            assert to_the_second(row["last_modified"]) == to_the_second(rows[key]["last_modified"])
+            assert await read(found.store, row["path"], pin_of(row)) == body_of(key)
+            assert (await found.store.head(Key(row["path"]))).size == row["size"]
 
     async def test_what_is_no_lone_object(self, connection: Connection, hostile: Filled) -> None:
         for key in ("", "dir/", "deep/er/", "deep/er/nothing", "deep/er", "nothing"):
-            assert await connection.lone_object(source_of(hostile.bucket, key)) is None
+            assert await connection.lone_object(hostile.bucket.uri(key)) is None
 
     # --- versions
 
@@ -408,7 +525,7 @@ class StoreSuite:
     async def test_the_newest_versions_are_listed(
         self, connection: Connection, versioned: Filled, *, by_token: bool
     ) -> None:
-        source = await connection.open(source_of(versioned.bucket))
+        source = await connection.open(versioned.bucket.uri())
         assert source.store.properties.versions
         pages = await walk(source.store, by_token=by_token)
         rows = rows_on(pages)
@@ -424,7 +541,7 @@ class StoreSuite:
     async def test_a_version_listing_begins_after_any_key(
         self, connection: Connection, versioned: Filled
     ) -> None:
-        source = await connection.open(source_of(versioned.bucket))
+        source = await connection.open(versioned.bucket.uri())
         for after in (*map(Key, versioned.keys), *keys_between(versioned.keys)[::3]):
             page = await source.store.list_page(KeyRange(after=after))
             following = [key for key in versioned.keys if key > after]
@@ -434,7 +551,7 @@ class StoreSuite:
     async def test_versions_can_be_done_without(
         self, connection: Connection, versioned: Filled
     ) -> None:
-        source = await connection.open(source_of(versioned.bucket), without={"versions"})
+        source = await connection.open(versioned.bucket.uri(), without={"versions"})
         assert not source.store.properties.versions
         rows = rows_on(await walk(source.store))
         assert list(rows) == versioned.keys
@@ -444,8 +561,8 @@ class StoreSuite:
         self, connection: Connection, versioned: Filled
     ) -> None:
         for key in versioned.keys[4:7]:
-            page = await connection.lone_object(source_of(versioned.bucket, key.decode()))
-            assert page is not None
-            (row,) = rows_of(page)
+            found = await connection.lone_object(versioned.bucket.uri(key.decode()))
+            assert found is not None
+            (row,) = rows_of(found.row)
             assert row["version_id"] == versioned.bucket.head(key).version_id
-        assert await connection.lone_object(source_of(versioned.bucket, "25")) is None
+        assert await connection.lone_object(versioned.bucket.uri("25")) is None

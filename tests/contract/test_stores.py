@@ -17,13 +17,13 @@ from botocore.exceptions import ClientError
 from deploy.s3_server import S3Server
 from indexer.errors import Ability
 from indexer.keyspace import KEY_BYTES_MAX
-from indexer.page import Page
-from indexer.protocols import Connection, OpenedSource, S3Options, StoreProperties
-from indexer.references import SourceUri
+from indexer.objects import Head
+from indexer.protocols import Connection, LoneObject, OpenedSource, S3Options, StoreProperties
+from indexer.sources import SourceUri
 from indexer.stores.memory import MemoryConnection, MemoryFacts, MemoryObject
 from indexer.stores.s3 import connect
 from indexer.telemetry import Counters
-from indexer.testing.store_suite import PAGE_ENTRIES_MAX, Head, Server, StoreSuite
+from indexer.testing.store_suite import PAGE_ENTRIES_MAX, Server, StoreSuite
 from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.unit.synthetic_s3_client import client_of
 
@@ -37,11 +37,14 @@ class MemoryBucket:
         self.versioning = ""
         self._ids = count(1)
 
+    def uri(self, key: str = "") -> SourceUri:
+        return SourceUri("s3", self.name, key)
+
     def put(self, key: bytes, body: bytes) -> bool:
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         version_id = {"Enabled": str(next(self._ids)), "Suspended": "null"}.get(self.versioning)
         now = datetime.now(UTC).replace(microsecond=0)
-        self.objects[key] = MemoryObject(len(body), etag, now, version_id)
+        self.objects[key] = MemoryObject(len(body), etag, now, version_id, body=body)
         return True
 
     def delete(self, key: bytes) -> None:
@@ -50,8 +53,7 @@ class MemoryBucket:
     def head(self, key: bytes) -> Head:
         found = self.objects[key]
         assert found is not None
-        assert found.last_modified is not None
-        return Head(found.size, found.etag, found.last_modified, found.version_id)
+        return found.head
 
     def suspend_versions(self) -> None:
         self.versioning = "Suspended"
@@ -78,11 +80,21 @@ class MemoryServer:
     async def connect(self) -> AsyncIterator[Connection]:
         yield self
 
-    async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource:
-        return await self._connection(uri).open(uri, without=without)
+    async def open(
+        self, uri: SourceUri, *, without: Collection[Ability] = (), as_of: datetime | None = None
+    ) -> OpenedSource:
+        return await self._connection(uri).open(uri, without=without, as_of=as_of)
 
-    async def lone_object(self, uri: SourceUri) -> Page | None:
-        return await self._connection(uri).lone_object(uri)
+    async def lone_object(
+        self, uri: SourceUri, *, as_of: datetime | None = None
+    ) -> LoneObject | None:
+        return await self._connection(uri).lone_object(uri, as_of=as_of)
+
+    async def credentials(self) -> str:
+        return "none"
+
+    def nowhere(self) -> SourceUri:
+        return SourceUri("s3", "no-such-bucket-here", "")
 
     def _connection(self, uri: SourceUri) -> MemoryConnection:
         bucket = self._buckets.get(uri.bucket)
@@ -107,6 +119,9 @@ class S3Bucket:
     name: str
     client: Any
     keys_put: set[bytes] = field(default_factory=set)
+
+    def uri(self, key: str = "") -> SourceUri:
+        return SourceUri("s3", self.name, key)
 
     def put(self, key: bytes, body: bytes) -> bool:
         try:
@@ -171,6 +186,9 @@ class S3:
         name = f"suite-{uuid4().hex}"
         self.client.create_bucket(Bucket=name)
         return self.kind(name, self.client)
+
+    def nowhere(self) -> SourceUri:
+        return SourceUri("s3", "no-such-bucket-here", "")
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:

@@ -22,7 +22,8 @@ from indexer.page import etag_texts
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.protocols import S3Options, SourceOptions
 from indexer.records import Consistency, Snapshot
-from indexer.references import parse_name, parse_source
+from indexer.references import parse_name
+from indexer.sources import parse_source
 from indexer.stores import s3, s3_client
 from indexer.testing.buckets import body_of, etag_of, fill
 from indexer.testing.synthetic_s3 import SyntheticS3

@@ -24,8 +24,9 @@ from indexer.page import SCHEMA
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.protocols import SourceOptions
 from indexer.records import Snapshot
-from indexer.references import parse_name, parse_source
+from indexer.references import parse_name
 from indexer.runner import loop_factory
+from indexer.sources import parse_source
 from indexer.stores.s3 import S3Store
 from indexer.stores.s3_lister import S3Lister
 from indexer.testing.buckets import body_of, etag_of, fill

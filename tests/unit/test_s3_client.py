@@ -17,7 +17,7 @@ from indexer import errors
 from indexer.errors import IndexerError
 from indexer.keyspace import KeyRange
 from indexer.protocols import S3Options
-from indexer.references import parse_source
+from indexer.sources import parse_source
 from indexer.stores import s3_client
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect

@@ -12,7 +12,7 @@ from deploy.s3_server import S3Server
 from indexer.errors import BrokenListing
 from indexer.limits import SMALL_PAGE_ENTRIES
 from indexer.protocols import S3Options, StoreProperties
-from indexer.references import parse_source
+from indexer.sources import parse_source
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect
 from indexer.stores.s3_lister import S3Lister

@@ -23,8 +23,9 @@ from indexer.job import snapshot_of
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.protocols import SourceOptions
 from indexer.records import CommitResult, Snapshot
-from indexer.references import parse_name, parse_source
+from indexer.references import parse_name
 from indexer.service import Job, Service
+from indexer.sources import parse_source
 from indexer.telemetry import Counters, new_logger
 from indexer.testing.tracker_suite import FIRST, make_request, manifest_of
 from indexer.trackers.memory import MemoryTracker
