@@ -7,8 +7,9 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ class Version:
 
 
 def snapshot(
-    uri: str,
+    uri: str | Mapping[str, str],
     *,
     name: str,
     type: str | None = None,  # noqa: A002 - W&B's word, which users know
@@ -68,20 +69,29 @@ def snapshot(
     max_objects: int | None = None,
     on_limit: str | None = None,
     allow_empty: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    checksum: str | None = None,
+    heads: bool = False,
+    as_of: datetime | None = None,
     data: str | Path | None = None,
     server: str | None = None,
     to: str | None = None,
     in_flight: int | None = None,
+    requests_per_s: int | None = None,
     profile: str | None = None,
     region: str | None = None,
     endpoint_url: str | None = None,
     no_sign_request: bool | None = None,
     request_payer: str | None = None,
+    user_project: str | None = None,
+    symlinks: str | None = None,
 ) -> Version:
     """References everything below `uri` as a version of the artifact `name` (`project/artifact`).
 
-    No object is read. When nothing changed since the newest version, that one is returned, with
-    `created` false. Options that are not given come from the environment, `indexer.toml` and the
+    `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
+    for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When
+    nothing changed since the newest version, that one is returned, with `created` false. Options that are not given come from the environment, `indexer.toml` and the
     defaults, as with the command. `data` or `server` say where it is made; `to` is the URL of a
     daemon that is told of what is listed here. Raises what `indexer.errors` draws; then nothing was
     recorded.
@@ -92,6 +102,10 @@ def snapshot(
             "max_objects": max_objects,
             "on_limit": on_limit,
             "in_flight": in_flight,
+            "requests_per_s": requests_per_s,
+            "checksum": checksum,
+            "user_project": user_project,
+            "symlinks": symlinks,
             "profile": profile,
             "region": region,
             "endpoint_url": endpoint_url,
@@ -101,12 +115,16 @@ def snapshot(
     )
     order = order_of(
         settings,
-        uri=uri,
+        [uri] if isinstance(uri, str) else [f"{mount}={one}" for mount, one in uri.items()],
         name=name,
         type=type,
         aliases=list(aliases),
         notes=notes,
         allow_empty=allow_empty,
+        include=list(include),
+        exclude=list(exclude),
+        heads=heads,
+        as_of=as_of,
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])

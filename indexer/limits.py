@@ -21,15 +21,24 @@ OBJECTS_MAX: Final = 10**12
 SOURCES_MAX: Final = 1_000
 """Sources of one snapshot; they are listed one after the other."""
 
+GLOB_CHARACTERS_MAX: Final = 1_024
+GLOBS_CHARACTERS_MAX: Final = 8_192
+"""How long one glob may be, as long as the longest key, and all of them together."""
+
 IN_FLIGHT_DEFAULT: Final = 64
-"""List requests under way at once. One process parses some 450 pages a second, which at 82 ms a
+"""Requests under way at once. One process parses some 450 pages a second, which at 82 ms a
 page is 37 in flight; more than 64 only queue."""
+
+REQUESTS_PER_S_MAX: Final = 1_000_000
 
 IN_FLIGHT_START: Final = 4
 """With so many a listing begins, and finds out whether more are faster: on a MinIO with two cores
 they are not, and beginning with 8 costs the server a fifth more CPU, beginning with 16 more."""
 
 IN_FLIGHT_MAX: Final = 1_024
+
+LIMITERS_KEPT_MAX: Final = 256
+"""Buckets of which it is remembered how many requests at once they take well."""
 
 PAGE_ROWS: Final = 1_000
 """Keys asked for on a page: the most that S3 and MinIO give."""
@@ -53,6 +62,36 @@ SEALS_IN_FLIGHT_MAX: Final = 3
 """Shards being digested, encoded and told to the tracker at once. A shard of 65,536 rows of long
 keys is some 20 MB as a table and its Parquet; two cores are busy with two, the third is on its way
 to the disk."""
+
+PARENT_SHARDS_KEPT_MAX: Final = 8
+"""Shards of the version before that are kept while checksums are carried over from them: segments
+that are listed at once meet different ones. One is some 2 MB as a table."""
+
+ENRICH_PAGES_MAX: Final = 8
+"""Pages whose objects are asked for or read at once, so that the slowest object of a page holds up
+nothing else."""
+
+TOUCHED_SLACK_S: Final = 1.0
+"""Servers tell the time, and often that of objects, to the second: what was written within the
+first one of a scan is not counted as written during it."""
+
+READ_BYTES_MAX: Final = 64 * MIB
+"""Bytes of objects in memory on their way into a checksum."""
+
+READ_CHUNK_BYTES: Final = MIB
+"""Bytes that are hashed at once in a thread: some 2 ms of MD5, where going to the thread and back
+costs 0.1 ms."""
+
+HASH_INLINE_BYTES_MAX: Final = 16 * 1024
+"""So few bytes are hashed in less time than it takes to hand them to a thread."""
+
+READ_RANGE_BYTES: Final = 8 * MIB
+READ_AHEAD_MAX: Final = 4
+"""An object of more than one range is read by ranges, so many of them at once."""
+
+DIGEST_BATCH_OBJECTS_MAX: Final = 64
+DIGEST_BATCH_BYTES_MAX: Final = 8 * MIB
+"""Objects that a store digests in place within one call of a thread."""
 
 SLICE_PAGES_MAX: Final = 100_000
 """Pages of one slice of a job, some 100 million objects."""
@@ -95,6 +134,9 @@ CATALOG_ROWS_MAX: Final = 1_000
 NAMES_SUGGESTED_MAX: Final = 5
 NAMES_COMPARED_MAX: Final = 500
 """Names that an error offers in place of a wrong one, and how many it looks through for them."""
+
+PREVIEW_PATHS_MAX: Final = 20
+"""Paths that a dry run shows of what would be kept, and of what would be left out."""
 
 PROGRESS_INTERVAL_S: Final = 0.25
 PROGRESS_LINE_INTERVAL_S: Final = 5.0
@@ -223,6 +265,8 @@ FOLDER_INDEX_WAIT_S_MAX: Final = 60.0
 """How long a page waits while another one's folder index is made anew, at some million entries a
 second."""
 
+assert READ_AHEAD_MAX * READ_RANGE_BYTES <= READ_BYTES_MAX
+assert HASH_INLINE_BYTES_MAX < READ_CHUNK_BYTES <= READ_RANGE_BYTES
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX

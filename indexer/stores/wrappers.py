@@ -9,6 +9,7 @@ Invariants
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from indexer.errors import Ability, IndexerError, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
+from indexer.limits import LIMITERS_KEPT_MAX
 from indexer.objects import Head, Pin
 from indexer.protocols import (
     Connection,
@@ -30,7 +32,9 @@ from indexer.protocols import (
 )
 from indexer.sources import SourceUri
 from indexer.telemetry import Counters
+from workers.caps import Caps
 from workers.clock import Clock
+from workers.control import Limits
 from workers.limiter import Limiter, Slot
 from workers.retry import Retry
 
@@ -48,12 +52,50 @@ class Limiters:
     reads: Limiter
 
 
-class LimitedStore:
-    """A store of which only so many requests are under way at once, and are counted."""
+class LimiterPool:
+    """The limiters of all buckets, shared by all who reach the same one at the same endpoint.
 
-    def __init__(self, store: Store, limiters: Limiters, counters: Counters, clock: Clock) -> None:
+    What was found out of a server's load is kept for the next job.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._kept: dict[str, Limiters] = {}
+        self._sharers: Counter[str] = Counter()
+
+    @contextmanager
+    def lease(self, bucket: str) -> Iterator[tuple[Limiters, Callable[[], int]]]:
+        """The limiters of a bucket, and how many list requests one of its sharers may count on."""
+        limiters = self._kept.pop(bucket, None) or Limiters(
+            *(Limiter(self._limits, clock=self._clock) for _ in range(3))
+        )
+        self._kept[bucket] = limiters
+        self._sharers[bucket] += 1
+        try:
+            yield limiters, lambda: max(1, limiters.listing.limit // self._sharers[bucket])
+        finally:
+            self._sharers[bucket] -= 1
+            self._forget()
+
+    def _forget(self) -> None:
+        idle = [bucket for bucket in self._kept if not self._sharers[bucket]]
+        for bucket in idle[: max(0, len(self._kept) - LIMITERS_KEPT_MAX)]:
+            del self._kept[bucket], self._sharers[bucket]
+
+
+class LimitedStore:
+    """A store of which only so many requests are under way at once, and are counted.
+
+    Who asks has a slot of his own caps first: waiting for the bucket he holds up nobody else's.
+    """
+
+    def __init__(
+        self, store: Store, limiters: Limiters, caps: Caps, counters: Counters, clock: Clock
+    ) -> None:
         self._store = store
         self._limiters = limiters
+        self._caps = caps
         self._counters = counters
         self._clock = clock
 
@@ -97,8 +139,8 @@ class LimitedStore:
 
     @asynccontextmanager
     async def _slot(self, operation: str, limiter: Limiter) -> AsyncIterator[Slot]:
-        async with limiter.slot() as slot:
-            self._counters.open_limit = limiter.limit
+        async with self._caps, limiter.slot() as slot:
+            self._counters.open_limit = min(limiter.limit, self._caps.in_flight)
             self._counters.open_requests += 1
             try:
                 with counted(self._counters, self._clock, operation):
@@ -200,6 +242,7 @@ class ResilientConnection:
         connection: Connection,
         *,
         limiters: Limiters,
+        caps: Caps,
         retry: Retry,
         first_contact: Retry,
         on_retry: OnRetry,
@@ -208,6 +251,7 @@ class ResilientConnection:
     ) -> None:
         self._connection = connection
         self._limiters = limiters
+        self._caps = caps
         self._counters = counters
         self._clock = clock
         self._retry = retry
@@ -233,7 +277,7 @@ class ResilientConnection:
         return replace(source, store=self._wrapped(source.store))
 
     def _wrapped(self, store: Store) -> Store:
-        limited = LimitedStore(store, self._limiters, self._counters, self._clock)
+        limited = LimitedStore(store, self._limiters, self._caps, self._counters, self._clock)
         return RetryingStore(limited, self._retry, self._on_retry)
 
     async def _counted(self, operation: str, call: Coroutine[Any, Any, Result]) -> Result:
