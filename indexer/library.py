@@ -91,8 +91,9 @@ def snapshot(
 
     `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
     for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When
-    nothing changed since the newest version, that one is returned, with `created` false. Options that are not given come from the environment, `indexer.toml` and the
-    defaults, as with the command. `data` or `server` say where it is made; `to` is the URL of a
+    nothing changed since the newest version, that one is returned, with `created` false. Options
+    that are not given come from the environment, `indexer.toml` and the defaults, as with the
+    command. `data` or `server` say where it is made; `to` is the URL of a
     daemon that is told of what is listed here. Raises what `indexer.errors` draws; then nothing was
     recorded.
     """

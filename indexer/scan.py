@@ -282,7 +282,7 @@ class SourceScan:
         objects_max = max(0, self._request.objects_max - listed_before)
         work = msgspec.structs.replace(
             self._work(source.folder), objects_max=objects_max, objects_before=0,
-            path_prefix=b"", space=KeyRange(), keeps_first=True,
+            path_prefix=b"", space=KeyRange(), include=(), exclude=(), keeps_first=True,
         )  # fmt: skip
         executor = LocalExecutor(partial(run_range, context), slots=1)
         async with assembling(self._tools, context.known, seals=False) as assembler:
