@@ -1,7 +1,7 @@
 """Signs requests to S3: Signature Version 4 in the flavour of S3, as pure functions.
 
     signer = Signer("eu-central-1")
-    headers |= signer.headers("HEAD", "/bucket/a%20b", "", headers, credentials, at)
+    sent = signer.headers("HEAD", "/a%20b", "", {"host": host}, credentials=keys, at_s=now_s)
 
 Invariants
   * What is signed is what is sent: path and query are taken encoded, as they stand in the request,
@@ -11,8 +11,8 @@ Invariants
     changes: at midnight UTC, when credentials are renewed.
   * Nothing here reads a clock, the environment or a file.
 
-The rules are those of "Signature Version 4" in the Amazon S3 API Reference (Authenticating Requests:
-Using the Authorization Header).
+The rules are those of "Authenticating Requests: Using the Authorization Header" in the Amazon S3
+API Reference.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Signer:
         path: str,
         query: str,
         headers: Mapping[str, str],
+        *,
         credentials: Credentials,
         at_s: float,
-        *,
         body_sha256: str = EMPTY_SHA256,
     ) -> dict[str, str]:
         """The headers to send: those given, which have `host` among them, and the signature.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import calendar
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,7 +23,9 @@ from indexer.stores.s3_signing import (
 )
 
 # The keys of the examples in the documentation of AWS.
-EXAMPLE = ReadOnlyCredentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None)
+EXAMPLE = ReadOnlyCredentials(
+    "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None
+)
 EXAMPLE_AT_S = calendar.timegm((2013, 5, 24, 0, 0, 0))
 HOST = "examplebucket.s3.amazonaws.com"
 
@@ -77,8 +78,8 @@ def test_the_examples_of_the_api_reference(
         "/" + quoted_key(key),
         canonical_query(query),
         {"host": HOST, **more},
-        EXAMPLE,
-        EXAMPLE_AT_S,
+        credentials=EXAMPLE,
+        at_s=EXAMPLE_AT_S,
         body_sha256=sha256(body).hexdigest(),
     )
     assert signature_of(signed) == signature
@@ -113,7 +114,7 @@ KEYS = st.text(
 )
 PAIRS = st.lists(st.tuples(st.text(min_size=1, max_size=8), st.text(max_size=20)), max_size=4)
 TOKENS = st.none() | st.text("abc+/=", min_size=1, max_size=40)
-VALUES = st.text("ab\"-=,/ 0", max_size=20).map(str.strip)
+VALUES = st.text('ab"-=,/ 0', max_size=20).map(str.strip)
 MORE = st.dictionaries(
     st.sampled_from(["range", "if-match", "x-amz-checksum-mode", "x-amz-request-payer"]), VALUES
 )
@@ -121,7 +122,8 @@ TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1))  # noqa: DTZ001
 
 
 @given(
-    key=KEYS, pairs=PAIRS, token=TOKENS, more=MORE, at=TIMES, secret=st.text(min_size=1, max_size=9),
+    key=KEYS, pairs=PAIRS, token=TOKENS, more=MORE, at=TIMES,
+    secret=st.text(min_size=1, max_size=9),
     region=st.sampled_from(["us-east-1", "eu-central-1"]), method=st.sampled_from(["GET", "HEAD"]),
 )  # fmt: skip
 def test_signatures_are_those_of_botocore(
@@ -141,7 +143,12 @@ def test_signatures_are_those_of_botocore(
     # What is signed is what a URL with these parts says.
     assert (urlsplit(url).path, urlsplit(url).query) == (path, query)
     ours = Signer(region).headers(
-        method, path, query, {"host": "host:9000", **more}, credentials, at.timestamp()
+        method,
+        path,
+        query,
+        {"host": "host:9000", **more},
+        credentials=credentials,
+        at_s=at.timestamp(),
     )
     theirs = botocores(method, url, more, credentials, region, at)
     assert ours.pop("host") == "host:9000"
@@ -158,6 +165,10 @@ def test_keys_are_encoded_as_botocore_does() -> None:
 # --- the key that is kept ------------------------------------------------------------------------
 
 
+def signed_at(signer: Signer, credentials: ReadOnlyCredentials, at_s: float) -> dict[str, str]:
+    return signer.headers("GET", "/a", "", {"host": HOST}, credentials=credentials, at_s=at_s)
+
+
 def test_a_kept_key_is_of_its_day_and_secret() -> None:
     kept = Signer("us-east-1")
     other = ReadOnlyCredentials("OTHER", "other secret", "token")
@@ -165,16 +176,14 @@ def test_a_kept_key_is_of_its_day_and_secret() -> None:
     times = (midnight_s - 1, midnight_s - 0.001, midnight_s, midnight_s + 86_400, midnight_s - 1)
     for credentials in (EXAMPLE, other, EXAMPLE):
         for at_s in times:
-            arguments: Any = ("GET", "/a", "", {"host": HOST}, credentials, at_s)
-            assert kept.headers(*arguments) == Signer("us-east-1").headers(*arguments)
-    assert kept.headers("GET", "/", "", {"host": HOST}, other, midnight_s - 0.001)["x-amz-date"] == (
-        "20240228T235959Z"
-    )
+            anew = signed_at(Signer("us-east-1"), credentials, at_s)
+            assert signed_at(kept, credentials, at_s) == anew
+    assert signed_at(kept, other, midnight_s - 0.001)["x-amz-date"] == "20240228T235959Z"
 
 
 def test_what_is_given_is_left_as_it_is() -> None:
-    given_headers = {"host": HOST}
-    signed = Signer("us-east-1").headers("GET", "/", "", given_headers, EXAMPLE, 0.0)
-    assert given_headers == {"host": HOST}
+    headers = {"host": HOST}
+    signed = Signer("us-east-1").headers("GET", "/", "", headers, credentials=EXAMPLE, at_s=0.0)
+    assert headers == {"host": HOST}
     assert signed["x-amz-content-sha256"] == EMPTY_SHA256
     assert "x-amz-security-token" not in signed
