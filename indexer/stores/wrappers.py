@@ -9,10 +9,11 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from indexer.errors import Ability, IndexerError, StoreUnavailable
@@ -95,21 +96,46 @@ class LimitedStore:
         """See `protocols.Digesting`; threads bound it, not slots."""
         return await cast("Digesting", self._store).digests(objects, algorithm)
 
-    @asynccontextmanager
-    async def _slot(self, operation: str, limiter: Limiter) -> AsyncIterator[Slot]:
-        async with limiter.slot() as slot:
-            self._counters.open_limit = limiter.limit
-            self._counters.open_requests += 1
-            try:
-                with counted(self._counters, self._clock, operation):
-                    yield slot
-            except StoreUnavailable as error:
-                if error.is_throttle:
-                    self._counters.throttles += 1
-                    slot.throttled()
-                raise
-            finally:
-                self._counters.open_requests -= 1
+    def _slot(self, operation: str, limiter: Limiter) -> AbstractAsyncContextManager[Slot]:
+        return _Request(operation, limiter, self._counters, self._clock)
+
+
+class _Request:
+    """A request while it holds a slot and is counted.
+
+    A class, not a generator: there is one for every object that is asked for.
+    """
+
+    __slots__ = ("_clock", "_counters", "_held", "_limiter", "_operation", "_slot", "_started_s")
+
+    def __init__(self, operation: str, limiter: Limiter, counters: Counters, clock: Clock) -> None:
+        self._operation = operation
+        self._limiter = limiter
+        self._counters = counters
+        self._clock = clock
+        self._held = limiter.slot()
+
+    async def __aenter__(self) -> Slot:
+        self._slot = await self._held.__aenter__()
+        self._counters.open_limit = self._limiter.limit
+        self._counters.open_requests += 1
+        self._started_s = self._clock.monotonic()
+        return self._slot
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        counters = self._counters
+        elapsed_s = self._clock.monotonic() - self._started_s
+        counters.answered(self._operation, outcome_of(error), elapsed_s)
+        if error is not None and is_throttle(error):
+            counters.throttles += 1
+            self._slot.throttled()
+        counters.open_requests -= 1
+        await self._held.__aexit__(kind, error, traceback)
 
 
 class RetryingStore:
