@@ -106,6 +106,25 @@ REQUEST_TIMEOUT_S: Final = 120.0
 
 CONNECT_TIMEOUT_S: Final = 10.0
 
+KEEPALIVE_S: Final = 12.0
+"""How long a connection to S3 is kept idle; AWS closes them after 20 s."""
+
+CLOCK_SKEW_S_MAX: Final = 300.0
+"""S3 takes requests that were signed up to 15 minutes before or after its own time. Who is refused
+without a word (a HEAD) and is so far off has most likely been refused for that."""
+
+ERROR_BODY_BYTES_MAX: Final = 64 * 1024
+"""What is read of an answer that tells of an error: S3's have some 500 bytes."""
+
+READ_BUFFER_BYTES: Final = MIB // 4
+READ_CHUNK_BYTES_MAX: Final = MIB
+"""Of an object's bytes: buffered of each connection before it is told to wait, which is twice that,
+and handed on at once."""
+
+READ_BYTES_MIN: Final = 1_024
+"""Bytes of an object that have to arrive within `REQUEST_TIMEOUT_S`; a server that sends fewer
+hangs, drop by drop."""
+
 COMMIT_ATTEMPTS_MAX: Final = 20
 """A commit that lost the race reads again and tries again; each try is some milliseconds."""
 
@@ -271,6 +290,7 @@ assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
 assert DATA_FOLDER_LOCK_POLL_S < DATABASE_BUSY_TIMEOUT_S
+assert 2 * READ_BUFFER_BYTES <= READ_CHUNK_BYTES_MAX
 assert EVENT_STREAMS_MAX < CONNECTIONS_MAX
 assert COMMIT_BODY_BYTES_MAX < SHARD_BYTES_MAX < BODIES_BYTES_MAX
 assert DAEMON_REQUESTS_MAX > SEALS_IN_FLIGHT_MAX

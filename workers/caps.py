@@ -1,7 +1,10 @@
 """What one user allows: so many requests at once, so many in a second, whatever they are for.
 
-    async with caps:
+    await caps.take()
+    try:
         await request()
+    finally:
+        caps.give()
 
 Invariants
   * slots are given in the order of asking, and a cancelled wait holds none;
@@ -11,9 +14,6 @@ The wait has no time limit of its own: it lasts as long as the work ahead does.
 """
 
 from __future__ import annotations
-
-from types import TracebackType
-from typing import Self
 
 from aiolimiter import AsyncLimiter
 
@@ -31,20 +31,20 @@ class Caps:
         burst = None if per_s is None else max(1.0, per_s)
         self._rate = None if burst is None or per_s is None else AsyncLimiter(burst, burst / per_s)
 
-    async def __aenter__(self) -> Self:
+    async def take(self) -> None:
+        """Wait in line for a slot, and for the rate; to be given back by `give`.
+
+        On cancel nothing is held.
+        """
         await self._slots.acquire()
+        if self._rate is None:
+            return
         try:
-            if self._rate is not None:
-                await self._rate.acquire()
+            await self._rate.acquire()
         except BaseException:
             self._slots.release()
             raise
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def give(self) -> None:
+        """Give one slot back."""
         self._slots.release()

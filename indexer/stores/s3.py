@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
-
-import pyarrow as pa
 
 from indexer.errors import (
     Ability,
@@ -26,21 +25,24 @@ from indexer.errors import (
 )
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
 from indexer.limits import PAGE_ROWS, PAGES_PER_TURN_MAX
-from indexer.page import Page, make_page, pack_etags
+from indexer.objects import Head, Pin, page_of_heads
 from indexer.protocols import (
     EndpointFacts,
     ListedPage,
+    LoneObject,
     OpenedSource,
     S3Options,
+    Sink,
     StoreProperties,
 )
 from indexer.sources import SourceUri
-from indexer.stores.s3_client import chosen_endpoint, translated
+from indexer.stores.s3_client import chosen_endpoint
 from indexer.stores.s3_clients import ClientPool, CountedClient, SharedClient
+from indexer.stores.s3_errors import translated
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_minio import Directories
+from indexer.stores.s3_objects import Caller, S3Objects
 from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
-from indexer.stores.s3_wire import unquoted
 from indexer.telemetry import Counters
 from workers.clock import SystemClock
 from workers.turns import Turns
@@ -70,7 +72,9 @@ async def connect(
         if clients is None:
             clients = await stack.enter_async_context(ClientPool.open(SystemClock(), turns))
         shared = await stack.enter_async_context(clients.lease(options))
-        yield S3Connection(shared, CountedClient(shared.client, counters), options, facts, turns)
+        client = CountedClient(shared.client, counters)
+        caller = Caller(shared.requests, client, counters, options.request_payer)
+        yield S3Connection(shared, caller, options, facts, turns)
 
 
 class S3Connection:
@@ -79,13 +83,14 @@ class S3Connection:
     def __init__(
         self,
         shared: SharedClient,
-        client: CountedClient,
+        caller: Caller,
         options: S3Options,
         facts: EndpointFacts,
         turns: Turns,
     ) -> None:
         self._shared = shared
-        self._client = client
+        self._caller = caller
+        self._client = caller.client
         self._options = options
         self._facts = facts
         self._turns = turns
@@ -102,8 +107,11 @@ class S3Connection:
         found = await self._shared.session.get_credentials()
         return str(found.method)
 
-    async def open(self, uri: SourceUri, *, without: Collection[Ability] = ()) -> OpenedSource:
+    async def open(
+        self, uri: SourceUri, *, without: Collection[Ability] = (), as_of: datetime | None = None
+    ) -> OpenedSource:
         """See `protocols.Connection`."""
+        assert as_of is None
         prefix = uri.key if uri.names_folder else uri.key + "/"
         folder = f"s3://{uri.bucket}/{prefix}"
         versioning, server = await self.versioning(uri.bucket)
@@ -129,7 +137,7 @@ class S3Connection:
         region = self._client.meta.region_name
         return OpenedSource(
             folder=folder,
-            store=S3Store(lister, properties),
+            store=S3Store(lister, S3Objects(self._caller, uri.bucket, prefix), properties),
             record={
                 "uri": folder,
                 "endpoint": self.endpoint,
@@ -161,33 +169,26 @@ class S3Connection:
                 return "unknown", _server_of(response)
         return ("on" if response.get("Status") else "off"), _server_of(response)
 
-    async def lone_object(self, uri: SourceUri) -> Page | None:
+    async def lone_object(
+        self, uri: SourceUri, *, as_of: datetime | None = None
+    ) -> LoneObject | None:
         """See `protocols.Connection`."""
+        assert as_of is None
         if uri.names_folder:
             return None
-        parameters = {"Bucket": uri.bucket, "Key": uri.key}
-        if self._options.request_payer:
-            parameters["RequestPayer"] = self._options.request_payer
+        prefix = uri.parent.key
+        name = Key(uri.key.removeprefix(prefix).encode())
+        objects = S3Objects(self._caller, uri.bucket, prefix)
         try:
-            with translated(str(uri)):
-                head = await self._client.head_object(**parameters)
+            head = await objects.head(name)
         except (NotFound, AccessDenied):
             # Without the right to read objects a HEAD is denied, whether there is one or not.
             return None
-        # Only a listing of versions can say that an object's version is the one called `null`.
-        version_id = head.get("VersionId")
-        if version_id == "null":
-            version_id = None
-        return make_page(
-            {
-                "path": pa.array([uri.key.rpartition("/")[2].encode()], pa.binary()),
-                "size": pa.array([head["ContentLength"]], pa.int64()),
-                **pack_etags([unquoted(head["ETag"]).encode()]),
-                "version_id": pa.array([version_id], pa.string()),
-                "last_modified": pa.array([head["LastModified"]], pa.timestamp("ms", tz="UTC")),
-                "storage_class": pa.array([head.get("StorageClass", "STANDARD")], pa.string()),
-            }
+        lister = S3Lister(
+            self._client, uri.bucket, prefix, self._options.request_payer, self._turns
         )
+        store = S3Store(lister, objects, StoreProperties(KEY_BYTES_MAX - len(prefix.encode())))
+        return LoneObject(page_of_heads([(name, head)]), store)
 
     async def _probed(self, lister: S3Lister, server: str) -> Facts:
         async with self._shared.asking:
@@ -203,8 +204,9 @@ class S3Connection:
 class S3Store:
     """The objects below one prefix. See `protocols.Store`."""
 
-    def __init__(self, lister: S3Lister, properties: StoreProperties) -> None:
+    def __init__(self, lister: S3Lister, objects: S3Objects, properties: StoreProperties) -> None:
         self._lister = lister
+        self._objects = objects
         self._properties = properties
         self._directories = Directories(self._page)
 
@@ -220,6 +222,18 @@ class S3Store:
         if self._properties.resume == "directory" and token is None:
             return await self._directories.page_after(keys, prefix)
         return await self._page(keys.after, prefix, token=token)
+
+    async def head(
+        self, key: Key, *, version_id: str | None = None, checksum: bool = False
+    ) -> Head:
+        """See `protocols.Store`."""
+        return await self._objects.head(key, version_id=version_id, checksum=checksum)
+
+    async def read(
+        self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
+    ) -> None:
+        """See `protocols.Store`."""
+        await self._objects.read(key, pin, sink, start=start, end=end)
 
     async def _page(
         self, after: Key | None, prefix: Key, *, token: str | None = None, rows: int = PAGE_ROWS

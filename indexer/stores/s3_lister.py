@@ -16,7 +16,7 @@ from typing import Any
 from indexer.errors import AccessDenied, BrokenListing, VersionsDenied, said_of
 from indexer.keyspace import Key
 from indexer.limits import PAGE_ROWS
-from indexer.stores.s3_client import server_error, translated
+from indexer.stores.s3_errors import server_error, translated
 from indexer.stores.s3_wire import Listing, Operation, error_in, parse_listing
 from workers.turns import Turns
 

@@ -10,10 +10,11 @@ Invariants
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from indexer.errors import Ability, IndexerError, StoreUnavailable
@@ -137,21 +138,57 @@ class LimitedStore:
         """See `protocols.Digesting`; threads bound it, not slots."""
         return await cast("Digesting", self._store).digests(objects, algorithm)
 
-    @asynccontextmanager
-    async def _slot(self, operation: str, limiter: Limiter) -> AsyncIterator[Slot]:
-        async with self._caps, limiter.slot() as slot:
-            self._counters.open_limit = min(limiter.limit, self._caps.in_flight)
-            self._counters.open_requests += 1
-            try:
-                with counted(self._counters, self._clock, operation):
-                    yield slot
-            except StoreUnavailable as error:
-                if error.is_throttle:
-                    self._counters.throttles += 1
-                    slot.throttled()
-                raise
-            finally:
-                self._counters.open_requests -= 1
+    def _slot(self, operation: str, limiter: Limiter) -> AbstractAsyncContextManager[Slot]:
+        return _Request(operation, limiter, self._caps, self._counters, self._clock)
+
+
+class _Request:
+    """A request while it holds a slot and is counted.
+
+    A class, not a generator: there is one for every object that is asked for.
+    """
+
+    __slots__ = (
+        "_caps", "_clock", "_counters", "_held", "_limiter", "_operation", "_slot", "_started_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, operation: str, limiter: Limiter, caps: Caps, counters: Counters, clock: Clock
+    ) -> None:
+        self._operation = operation
+        self._limiter = limiter
+        self._caps = caps
+        self._counters = counters
+        self._clock = clock
+        self._held = limiter.slot()
+
+    async def __aenter__(self) -> Slot:
+        await self._caps.take()
+        try:
+            self._slot = await self._held.__aenter__()
+        except BaseException:
+            self._caps.give()
+            raise
+        self._counters.open_limit = min(self._limiter.limit, self._caps.in_flight)
+        self._counters.open_requests += 1
+        self._started_s = self._clock.monotonic()
+        return self._slot
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        counters = self._counters
+        elapsed_s = self._clock.monotonic() - self._started_s
+        counters.answered(self._operation, outcome_of(error), elapsed_s)
+        if error is not None and is_throttle(error):
+            counters.throttles += 1
+            self._slot.throttled()
+        counters.open_requests -= 1
+        self._caps.give()
+        await self._held.__aexit__(kind, error, traceback)
 
 
 class RetryingStore:
