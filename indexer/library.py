@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from indexer.artifact.entries import shards_below, within
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
@@ -59,6 +59,26 @@ class Version:
                     yield kept
 
 
+class SnapshotSettings(TypedDict, total=False):
+    """Settings of a snapshot that may be given as arguments, by the names of the command's options.
+
+    What is left out, or None, comes from the environment, `indexer.toml` and the defaults.
+    """
+
+    max_objects: int | None
+    on_limit: str | None
+    checksum: str | None
+    in_flight: int | None
+    requests_per_s: int | None
+    profile: str | None
+    region: str | None
+    endpoint_url: str | None
+    no_sign_request: bool | None
+    request_payer: str | None
+    user_project: str | None
+    symlinks: str | None
+
+
 def snapshot(
     uri: str | Mapping[str, str],
     *,
@@ -66,54 +86,25 @@ def snapshot(
     type: str | None = None,  # noqa: A002 - W&B's word, which users know
     aliases: Sequence[str] = (),
     notes: str | None = None,
-    max_objects: int | None = None,
-    on_limit: str | None = None,
     allow_empty: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    checksum: str | None = None,
     heads: bool = False,
     as_of: datetime | None = None,
     data: str | Path | None = None,
     server: str | None = None,
     to: str | None = None,
-    in_flight: int | None = None,
-    requests_per_s: int | None = None,
-    profile: str | None = None,
-    region: str | None = None,
-    endpoint_url: str | None = None,
-    no_sign_request: bool | None = None,
-    request_payer: str | None = None,
-    user_project: str | None = None,
-    symlinks: str | None = None,
+    **given: Unpack[SnapshotSettings],
 ) -> Version:
     """References everything below `uri` as a version of the artifact `name` (`project/artifact`).
 
     `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
-    for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When
-    nothing changed since the newest version, that one is returned, with `created` false. Options
-    that are not given come from the environment, `indexer.toml` and the defaults, as with the
-    command. `data` or `server` say where it is made; `to` is the URL of a
-    daemon that is told of what is listed here. Raises what `indexer.errors` draws; then nothing was
-    recorded.
+    for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When nothing
+    changed since the newest version, that one is returned, with `created` false. `data` or `server`
+    say where it is made; `to` is the URL of a daemon that is told of what is listed here. Raises
+    what `indexer.errors` draws; then nothing was recorded.
     """
-    settings = settings_of(
-        {
-            **_where(data, server),
-            "max_objects": max_objects,
-            "on_limit": on_limit,
-            "in_flight": in_flight,
-            "requests_per_s": requests_per_s,
-            "checksum": checksum,
-            "user_project": user_project,
-            "symlinks": symlinks,
-            "profile": profile,
-            "region": region,
-            "endpoint_url": endpoint_url,
-            "no_sign_request": no_sign_request,
-            "request_payer": request_payer,
-        }
-    )
+    settings = settings_of({**_where(data, server), **given})
     order = order_of(
         settings,
         [uri] if isinstance(uri, str) else [f"{mount}={one}" for mount, one in uri.items()],
