@@ -88,5 +88,3 @@ def test_any_text_is_a_source_or_refused(text: str) -> None:
     except InvalidReference:
         return
     assert parse_source(str(source)) == source
-
-
