@@ -73,8 +73,8 @@ async def connect(
             clients = await stack.enter_async_context(ClientPool.open(SystemClock(), turns))
         shared = await stack.enter_async_context(clients.lease(options))
         client = CountedClient(shared.client, counters)
-        caller = Caller(shared.requests, client, counters, options.request_payer)
-        yield S3Connection(shared, caller, options, facts, turns)
+        caller = Caller(shared.requests, counters, options.request_payer)
+        yield S3Connection(shared, client, caller, options, facts=facts, turns=turns)
 
 
 class S3Connection:
@@ -83,14 +83,16 @@ class S3Connection:
     def __init__(
         self,
         shared: SharedClient,
+        client: CountedClient,
         caller: Caller,
         options: S3Options,
+        *,
         facts: EndpointFacts,
         turns: Turns,
     ) -> None:
         self._shared = shared
         self._caller = caller
-        self._client = caller.client
+        self._client = client
         self._options = options
         self._facts = facts
         self._turns = turns

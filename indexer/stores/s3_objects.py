@@ -17,10 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
+from multidict import istr
 
 from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
 from indexer.keyspace import Key
@@ -28,7 +30,7 @@ from indexer.limits import READ_BYTES_MIN, READ_CHUNK_BYTES_MAX, REQUEST_TIMEOUT
 from indexer.objects import Checksum, Head, Pin
 from indexer.protocols import Sink
 from indexer.stores.s3_errors import foreign_error, not_of_s3, object_error
-from indexer.stores.s3_requests import Ask, S3Requests
+from indexer.stores.s3_requests import Ask, S3Requests, read_refusal
 from indexer.stores.s3_signing import canonical_query
 from indexer.stores.s3_wire import unquoted
 from indexer.telemetry import Counters
@@ -38,6 +40,9 @@ CHECKSUMS: Final = ("sha256", "sha1", "crc64nvme", "crc32c", "crc32")
 """Strongest first. SHA-256 cannot be forged. SHA-1 can, with effort, but an accident hits 160 bits
 less likely than 64, and those less than 32; of the last two CRC-32C misses fewer errors."""
 
+_ETAG, _LENGTH, _MODIFIED, _VERSION, _CLASS = map(
+    istr, ("ETag", "Content-Length", "Last-Modified", "x-amz-version-id", "x-amz-storage-class")
+)
 _COMPOSITE: Final = re.compile(r"(.+)-\d+")
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _SENDABLE_ETAG: Final = re.compile(r'[!#-~]+|W/"[!#-~]*"')
@@ -54,10 +59,9 @@ _MONTHS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf requests are sent: what counts them, and botocore's client that does too."""
+    """On whose behalf requests are sent, and who pays for them."""
 
     requests: S3Requests
-    client: Any
     counters: Counters
     payer: str | None = None
 
@@ -106,6 +110,10 @@ class S3Objects:
         response = await self._send("GET", key, _version_query(version_id), headers)
         uri = self._uri(key)
         async with response:
+            if "ETag" not in response.headers and pin.etag is not None:
+                # An error that S3 ran into after it had begun to answer, or no S3 at all.
+                said = await read_refusal(response)
+                raise object_error(uri, said.code, said.message) if said.code else not_of_s3(uri)
             _check_is_pinned(uri, response, pin, (start, end) if is_part else None)
             await _pour(uri, response, sink, end - start, self._caller.requests.clock)
 
@@ -121,8 +129,9 @@ class S3Objects:
             query,
             headers,
             object_error,
+            is_streamed=method == "GET",
         )
-        return await caller.requests.send(ask, caller.client, caller.counters)
+        return await caller.requests.send(ask, caller.counters)
 
     def _uri(self, key: Key) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key.decode('utf-8', 'backslashreplace')}"
@@ -130,17 +139,17 @@ class S3Objects:
 
 def head_of(headers: Mapping[str, str], *, checksum: bool = False) -> Head:
     """What the headers of an answer tell of an object. Raises `ValueError` if they tell nothing."""
-    etag, size = headers.get("ETag"), headers.get("Content-Length")
+    etag, size = headers.get(_ETAG), headers.get(_LENGTH)
     if etag is None or size is None:
         raise ValueError
-    modified, version_id = headers.get("Last-Modified"), headers.get("x-amz-version-id")
+    modified, version_id = headers.get(_MODIFIED), headers.get(_VERSION)
     return Head(
         size=int(size),
         etag=unquoted(etag),
         version_id=None if version_id == "null" else version_id,
         last_modified=None if modified is None else parse_date(modified),
         # S3 names every class but this one.
-        storage_class=headers.get("x-amz-storage-class", "STANDARD"),
+        storage_class=headers.get(_CLASS, "STANDARD"),
         checksum=checksum_of(headers) if checksum else None,
     )
 
@@ -164,6 +173,7 @@ def checksum_of(headers: Mapping[str, str]) -> Checksum | None:
     return composite
 
 
+@lru_cache(1_024)
 def parse_date(text: str) -> datetime:
     """The time in a header. Raises `ValueError`."""
     # The library's own parser takes ten times as long for the one form that servers send.
@@ -183,29 +193,32 @@ def _check_is_pinned(
     uri: str, response: aiohttp.ClientResponse, pin: Pin, part: tuple[int, int] | None
 ) -> None:
     """Raises unless the answer is of the object that is meant, and of the part that was asked."""
-    headers = response.headers
-    etag = headers.get("ETag")
-    if pin.etag is not None and etag is None:
-        raise not_of_s3(uri)
+    etag = response.headers.get("ETag")
     if etag is not None and pin.etag not in (None, unquoted(etag)):
         raise ObjectChanged(f"{uri}: the object was written since it was listed.")
-    size = headers.get("Content-Length")
+    size = response.headers.get("Content-Length")
     if part is not None:
-        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if response.status != HTTPStatus.PARTIAL_CONTENT or found is None:
             raise IndexerError(
-                f"{uri}: the server sent something else than the part of the object that was asked "
-                f"for ({response.status}); it does not honour ranges."
+                f"{uri}: a part of the object was asked for, and the server sent something else "
+                f"({response.status}); it does not honour ranges."
             )
-        size = found[3] if found[3] != "*" else str(pin.size)
-        if (int(found[1]), int(found[2]) + 1) != part and size == str(pin.size):
+        if (int(found[1]), int(found[2]) + 1) != part:
             raise IndexerError(f"{uri}: the server sent {found[0]}, another part than asked for.")
+        size = str(pin.size) if found[3] == "*" else found[3]
     elif response.status != HTTPStatus.OK:
         raise not_of_s3(uri)
-    if size is not None and size != str(pin.size):
+    if size in (None, str(pin.size)):
+        return
+    if etag is None or pin.etag is None:
         raise ObjectChanged(
-            f"{uri}: the object has {size} bytes and had {pin.size} when it was listed."
+            f"{uri}: the object has {size} bytes and had {pin.size:,} when it was listed."
         )
+    # The same ETag is the same object, so it is the answer that is short.
+    raise StoreUnavailable(
+        f"{uri}: the server sends {size} bytes of an object of {pin.size:,}; try again."
+    )
 
 
 async def _pour(

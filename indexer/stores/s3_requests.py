@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -37,21 +36,32 @@ from indexer.limits import (
     REQUEST_TIMEOUT_S,
 )
 from indexer.protocols import S3Options
-from indexer.stores.s3_client import new_session
+from indexer.stores.s3_client import new_session, open_client
 from indexer.stores.s3_errors import (
     EXPIRED_CODES,
     REDIRECT_CODES,
     Refusal,
     expired_credentials,
     foreign_error,
+    not_of_s3,
     refusal_in,
     server_error,
     translated,
 )
 from indexer.stores.s3_signing import Credentials, quoted_key
-from indexer.stores.s3_targets import Target, target_of, tls_context
+from indexer.stores.s3_targets import Target, let_prepare, target_of, tls_context
 from indexer.telemetry import Counters
 from workers.clock import Clock
+
+WHOLE: Final = aiohttp.ClientTimeout(
+    total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=None
+)
+"""For an answer and its body together."""
+
+STREAMED: Final = aiohttp.ClientTimeout(
+    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=REQUEST_TIMEOUT_S
+)
+"""For the next bytes of a body."""
 
 REDIRECT_STATUSES: Final = frozenset((301, 302, 307, 308))
 
@@ -60,7 +70,8 @@ REDIRECT_STATUSES: Final = frozenset((301, 302, 307, 308))
 class Ask:
     """One request for a bucket or, with a key, for an object; `query` as `canonical_query` has it.
 
-    `refused` makes the error of an answer that is none of those that are put right.
+    `refused` makes the error of an answer that is none of those that are put right. An answer that
+    `is_streamed` may take any time as long as it goes on.
     """
 
     method: str
@@ -70,6 +81,7 @@ class Ask:
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     refused: Callable[..., IndexerError] = server_error
+    is_streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +116,16 @@ class S3Requests:
         if self._http is not None:
             await self._http.close()
 
-    async def send(self, ask: Ask, client: Any, counters: Counters) -> aiohttp.ClientResponse:
+    async def send(self, ask: Ask, counters: Counters) -> aiohttp.ClientResponse:
         """The answer to a request, once it succeeds; its body is the caller's to read and close.
 
-        `client` is botocore's, as it counts for the caller: it is asked for a bucket that moved.
         Raises what `ask.refused` makes of an answer, `StoreUnavailable`, `MissingCredentials` and
         `InvalidSetting`.
         """
         sent = await self._once(ask, counters)
         if sent.response.status < HTTPStatus.MULTIPLE_CHOICES:
             return sent.response
-        return await self._put_right(ask, sent, client, counters)
+        return await self._put_right(ask, sent, counters)
 
     async def _once(self, ask: Ask, counters: Counters) -> _Sent:
         target = self._targets.get(ask.bucket) or await self._find_target(ask.bucket)
@@ -132,15 +143,20 @@ class S3Requests:
         counters.requests += 1
         started_s = self.clock.monotonic()
         assert self._http is not None
+        send = self._http.request(
+            ask.method,
+            URL(url, encoded=True),
+            headers=headers,
+            allow_redirects=False,
+            proxy=target.proxy,
+            timeout=STREAMED if ask.is_streamed else WHOLE,
+        )
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                response = await self._http.request(
-                    ask.method,
-                    URL(url, encoded=True),
-                    headers=headers,
-                    allow_redirects=False,
-                    proxy=target.proxy,
-                )
+            if not ask.is_streamed:
+                response = await send
+            else:
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    response = await send
         except Exception as error:
             ours = foreign_error(ask.uri, error)
             if ours is None:
@@ -150,9 +166,7 @@ class S3Requests:
 
     # --- what was wrong with a request, put right
 
-    async def _put_right(
-        self, ask: Ask, sent: _Sent, client: Any, counters: Counters
-    ) -> aiohttp.ClientResponse:
+    async def _put_right(self, ask: Ask, sent: _Sent, counters: Counters) -> aiohttp.ClientResponse:
         """The answer to a request that was refused, if sending it otherwise helps."""
         done: set[str] = set()
         while True:
@@ -168,10 +182,12 @@ class S3Requests:
             )
             if reason == "credentials":
                 error = expired_credentials(ask.uri)
+            if response.status in REDIRECT_STATUSES and not refusal.code and reason is None:
+                error = not_of_s3(ask.uri)
             if reason is None or reason in done:
                 raise error
             done.add(reason)
-            if not await self._correct(reason, ask, sent, client):
+            if not await self._correct(reason, ask, sent, refusal):
                 raise error
             sent = await self._once(ask, counters)
             if sent.response.status < HTTPStatus.MULTIPLE_CHOICES:
@@ -179,24 +195,24 @@ class S3Requests:
 
     async def _refusal(self, ask: Ask, sent: _Sent, counters: Counters) -> Refusal:
         """What the server says; of a HEAD that says nothing a GET of one byte is asked for it."""
-        refusal = await _read_refusal(sent.response)
+        refusal = await read_refusal(sent.response)
         if (
             sent.response.status != HTTPStatus.BAD_REQUEST
             or ask.method != "HEAD"
-            or _moved(sent, refusal)
+            or _region_told(sent, refusal)
         ):
             return refusal
         # An answer to HEAD has no body, and 400 is expired credentials as well as a bad version id.
         headers = {**ask.headers, "range": "bytes=0-0"}
         asked = Ask("GET", ask.bucket, ask.uri, ask.key, ask.query, headers, ask.refused)
-        return await _read_refusal((await self._once(asked, counters)).response)
+        return await read_refusal((await self._once(asked, counters)).response)
 
     def _reason(self, sent: _Sent, refusal: Refusal) -> str | None:
         """What can be put right."""
-        if _moved(sent, refusal):
-            return "region"
         if sent.credentials is None:
             return None
+        if _region_told(sent, refusal):
+            return "region"
         if refusal.code in EXPIRED_CODES:
             return "credentials"
         # An answer to HEAD does not say why.
@@ -207,10 +223,10 @@ class S3Requests:
             return "clock"
         return None
 
-    async def _correct(self, reason: str, ask: Ask, sent: _Sent, client: Any) -> bool:
+    async def _correct(self, reason: str, ask: Ask, sent: _Sent, refusal: Refusal) -> bool:
         """Whether the request can be sent otherwise now."""
         if reason == "region":
-            return await self._moved_target(ask.bucket, sent.target, client)
+            return await self._follow(ask.bucket, sent.target, _region_told(sent, refusal))
         if reason == "credentials":
             return await self._renew(sent)
         # This machine's clock is wrong. S3 says what the time is, and a request that is signed for
@@ -245,23 +261,21 @@ class S3Requests:
                 connector=aiohttp.TCPConnector(
                     limit=IN_FLIGHT_MAX, ssl=context, keepalive_timeout=KEEPALIVE_S
                 ),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=REQUEST_TIMEOUT_S
-                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
             )
         self._targets[bucket] = target
 
-    async def _moved_target(self, bucket: str, old: Target, client: Any) -> bool:
-        """Whether botocore, which follows a bucket to its region, knows of another address now."""
+    async def _follow(self, bucket: str, old: Target, region: str | None) -> bool:
+        """Whether the bucket is reached otherwise now that its region is known."""
         async with self._preparing:
-            if self._targets[bucket] != old:
-                return True
-            with translated(f"s3://{bucket}"), suppress(client.exceptions.ClientError):
-                await client.get_bucket_versioning(Bucket=bucket)
-            await self._prepare(bucket)
+            if self._targets[bucket] == old:
+                # A client of that region knows the bucket's address there. It sends nothing.
+                elsewhere = replace(self._options, region=region)
+                async with open_client(self._botocore, elsewhere) as client:
+                    let_prepare(client)
+                    self._targets[bucket] = await target_of(client, bucket)
             return self._targets[bucket] != old
 
     async def _frozen_credentials(self, uri: str) -> Credentials:
@@ -298,21 +312,18 @@ class S3Requests:
         )
 
 
-def _moved(sent: _Sent, refusal: Refusal) -> bool:
-    """Whether the server says that the bucket is elsewhere."""
-    response, region = sent.response, sent.target.region
-    if response.status in REDIRECT_STATUSES or refusal.code in REDIRECT_CODES:
-        return True
-    if response.status != HTTPStatus.BAD_REQUEST or refusal.code not in {
+def _region_told(sent: _Sent, refusal: Refusal) -> str | None:
+    """Where the bucket is, if the server says that it is elsewhere."""
+    region = sent.response.headers.get("x-amz-bucket-region") or refusal.region
+    is_redirect = sent.response.status in REDIRECT_STATUSES or refusal.code in REDIRECT_CODES
+    may_be_redirect = sent.response.status == HTTPStatus.BAD_REQUEST and refusal.code in {
         "",
         "AuthorizationHeaderMalformed",
-    }:
-        return False
-    told = response.headers.get("x-amz-bucket-region") or refusal.region
-    return region is not None and told not in (None, region)
+    }
+    return region if (is_redirect or may_be_redirect) and region != sent.target.region else None
 
 
-async def _read_refusal(response: aiohttp.ClientResponse) -> Refusal:
+async def read_refusal(response: aiohttp.ClientResponse) -> Refusal:
     """What the body says, of which not more than a bound is read."""
     body = b""
     try:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from hmac import digest
 from typing import Final, Protocol
@@ -80,9 +81,10 @@ class Signer:
         sent = {**headers, "x-amz-content-sha256": body_sha256, "x-amz-date": stamp}
         if credentials.token:
             sent["x-amz-security-token"] = credentials.token
-        names = sorted(sent)
-        signed = ";".join(names)
-        lines = "\n".join([f"{name}:{_folded(sent[name])}" for name in names])
+        names, signed = _in_order(tuple(sent))
+        lines = "\n".join([f"{name}:{sent[name]}" for name in names])
+        if "  " in lines or "\t" in lines:
+            lines = "\n".join([f"{name}:{' '.join(sent[name].split())}" for name in names])
         request = f"{method}\n{path}\n{query}\n{lines}\n\n{signed}\n{body_sha256}"
         scope = f"{stamp[:8]}/{self._place}"
         text = f"{ALGORITHM}\n{stamp}\n{scope}\n{sha256(request.encode()).hexdigest()}"
@@ -123,6 +125,8 @@ def canonical_query(parameters: Iterable[tuple[str, str]]) -> str:
     return "&".join([f"{name}={value}" for name, value in pairs])
 
 
-def _folded(value: str) -> str:
-    """A header's value with runs of blanks as one."""
-    return " ".join(value.split()) if "  " in value or "\t" in value else value
+@lru_cache(64)
+def _in_order(names: tuple[str, ...]) -> tuple[list[str], str]:
+    """Names of headers as they are signed, and the list that says so."""
+    ordered = sorted(names)
+    return ordered, ";".join(ordered)

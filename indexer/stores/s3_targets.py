@@ -16,9 +16,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from botocore.httpsession import get_cert_path
-from botocore.utils import get_environ_proxies
+from botocore.utils import get_environ_proxies, is_s3express_bucket
 
-from indexer.errors import UsageError
+from indexer.errors import InvalidSetting, UsageError
 from indexer.stores.s3_errors import translated
 from indexer.stores.s3_signing import ALGORITHM, Signer
 
@@ -64,6 +64,8 @@ async def target_of(client: Any, bucket: str) -> Target:
 
     Raises what botocore finds wrong with the bucket's name or the configuration, translated.
     """
+    if is_s3express_bucket(bucket):
+        raise _unknown_way(bucket)
     request = await _prepared(client, bucket)
     parts = urlsplit(request.url)
     headers = {name.lower(): _text(value) for name, value in request.headers.items()}
@@ -95,8 +97,14 @@ def tls_context(session: Any) -> ssl.SSLContext:
     Blocks for some tens of milliseconds.
     """
     bundle = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    with translated("S3"):
-        return ssl.create_default_context(cafile=get_cert_path(bundle or True))
+    path = get_cert_path(bundle or True)
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise InvalidSetting(
+            f"The trusted certificates in {path} cannot be read ({error}). Set AWS_CA_BUNDLE to a "
+            f"file of certificates, or leave it out."
+        ) from error
 
 
 async def _prepared(client: Any, bucket: str) -> Any:
@@ -121,12 +129,16 @@ def _scope(authorization: str, bucket: str) -> tuple[str, str]:
     algorithm, _, rest = authorization.partition(" ")
     scope = rest.partition("Credential=")[2].partition(",")[0].split("/")
     # The access key itself may hold slashes; what follows it does not.
-    if algorithm != ALGORITHM or scope[-2] == "s3express":
-        raise UsageError(
-            f"s3://{bucket}: requests to this kind of bucket are signed in a way that is not known "
-            f"here; directory buckets and multi-region access points cannot be read."
-        )
+    if algorithm != ALGORITHM:
+        raise _unknown_way(bucket)
     return scope[-3], scope[-2]
+
+
+def _unknown_way(bucket: str) -> UsageError:
+    return UsageError(
+        f"s3://{bucket}: requests to this kind of bucket are signed in a way that is not known "
+        f"here; directory buckets and multi-region access points cannot be read."
+    )
 
 
 def _proxy_for(origin: str) -> str | None:

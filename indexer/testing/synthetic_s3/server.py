@@ -39,6 +39,9 @@ CONNECTIONS_WAITING_MAX = 1024
 _RESET_DELAY_S = 0.02
 """Between half a body and the reset, so that the client has had the half."""
 
+_DRIP_S = 0.02
+"""Between two bytes of an answer that drips: some ten seconds for its headers."""
+
 _LINGER_NONE = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends a reset instead of the rest."""
 
@@ -131,12 +134,25 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(response.head() + body[: len(body) // 2])
                 self._later(_RESET_DELAY_S, self._reset)
                 return
+            case "drip":
+                self._drip(response.head() + b"".join(response.body), request)
+                return
             case "truncate_body":
                 body = b"".join(response.body)
                 cut = Response(response.status, response.headers, [body[: len(body) // 2]])
                 self._transport.writelines([cut.head(), *cut.body])
             case _:
                 self._transport.writelines([response.head(), *response.body])
+        self._sent(request)
+
+    def _drip(self, left: bytes, request: Request) -> None:
+        if not left:
+            self._sent(request)
+            return
+        self._transport.write(left[:1])
+        self._later(_DRIP_S, lambda: self._drip(left[1:], request))
+
+    def _sent(self, request: Request) -> None:
         self._finish()
         if request.is_last:
             self._transport.close()
