@@ -34,9 +34,16 @@ IN_FLIGHT_MAX: Final = 1_024
 PAGE_ROWS: Final = 1_000
 """Keys asked for on a page: the most that S3 and MinIO give."""
 
+LISTING_BYTES_MAX: Final = 16 * MIB
+"""A page of 1,000 keys of 1,024 bytes is 3 MB when each byte is URL-encoded; what stands beside a
+key takes 300 to 800 bytes, and 10 kB are left for what servers add of their own."""
+
 SMALL_PAGE_ENTRIES: Final = 100
 """No server is known to cut pages of fewer entries without saying so (RustFS stops version
 listings at 100)."""
+
+VERSION_PAGES_MAX: Final = 1_000
+"""Pages of one key's versions, a million of them, that are read to find the one of a moment."""
 
 EMPTY_PAGES_MAX: Final = 1_000
 """Pages without a key that a server may send in a row; more is a server that goes in circles."""

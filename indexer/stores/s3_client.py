@@ -39,7 +39,7 @@ from indexer.errors import (
 from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
 from indexer.protocols import S3Options
 
-RAW_OPERATIONS: Final = frozenset(("ListObjectsV2", "ListObjectVersions"))
+RAW_OPERATIONS: Final = frozenset(("ListObjects", "ListObjectsV2", "ListObjectVersions"))
 
 ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_S3_ENDPOINT_URL")
 """Where an endpoint may be named in the environment; the first one that is set wins."""
