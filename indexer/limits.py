@@ -74,6 +74,10 @@ REQUEST_TIMEOUT_S: Final = 120.0
 
 CONNECT_TIMEOUT_S: Final = 10.0
 
+RESPONSE_TIMEOUT_S: Final = CONNECT_TIMEOUT_S + 2 * REQUEST_TIMEOUT_S
+"""A server that takes its time to begin may take as much again to send a page; a longest one of 3
+MB then comes at 25 kB/s."""
+
 COMMIT_ATTEMPTS_MAX: Final = 20
 """A commit that lost the race reads again and tries again; each try is some milliseconds."""
 

@@ -4,6 +4,7 @@ Invariants
   * Credentials come from aiobotocore's own chain and are refreshed by it; none is read, kept or
     logged here.
   * botocore's retries are off: `workers.retry` is the only retrier.
+  * Answers are read whole, within bounds.
   * Listing responses come back as bytes. botocore's parser takes 100 ms for a page of 1,000 keys
     and its handler for errors in a 200 response parses the body a second time; both are replaced
     through botocore's own seams, for the list operations alone.
@@ -38,6 +39,7 @@ from indexer.errors import (
 )
 from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
 from indexer.protocols import S3Options
+from indexer.stores.s3_bodies import BoundedSession
 
 RAW_OPERATIONS: Final = frozenset(("ListObjects", "ListObjectsV2", "ListObjectVersions"))
 
@@ -137,6 +139,7 @@ async def open_client(
                 max_pool_connections=IN_FLIGHT_MAX,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=REQUEST_TIMEOUT_S,
+                http_session_cls=BoundedSession,
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),

@@ -193,7 +193,7 @@ class S3Lister:
         if self._payer:
             parameters["RequestPayer"] = self._payer
         await self._turns.take()
-        with self._denials(operation), translated(self.uri):
+        with self._denials(operation), said_of(self.uri), translated(self.uri):
             try:
                 body: bytes = (await call(**parameters))["Body"]
             except ClientError as error:

@@ -42,8 +42,8 @@ assert PAGE_ROWS // 16 + 4 > NEIGHBOURS_MAX
 class Ask(Protocol):
     """Asks for at most `rows` keys after a key, or from the first one, that have a prefix.
 
-    The second part of the answer are all keys that were listed, with those of deleted objects:
-    they are walked past like any other.
+    The second part of the answer are all keys that were listed, shown or not. A deleted object may
+    be among them, which the walk does not count: a directory then seems more crowded than it is.
     """
 
     async def __call__(

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
-from indexer.errors import Ability, AccessDenied, InvalidSetting
+from indexer.errors import Ability, AccessDenied, InvalidSetting, said_of
 from indexer.stores.s3_client import translated
 from indexer.stores.s3_versions import VersionOrder
 
@@ -50,7 +50,8 @@ class Versioning:
 
 async def ask_versioning(client: Any, bucket: str) -> Versioning:
     """Asks whether a bucket keeps versions. Raises what is wrong with bucket or credentials."""
-    with translated(f"s3://{bucket}"):
+    uri = f"s3://{bucket}"
+    with said_of(uri), translated(uri):
         try:
             response = await client.get_bucket_versioning(Bucket=bucket)
         except client.exceptions.ClientError as error:
