@@ -25,6 +25,7 @@ from indexer.stores.s3_versions import VersionOrder
 from indexer.stores.s3_wire import Listing
 
 PROBE_KEYS: Final = 3
+PROBE_EMPTY_PAGES_MAX: Final = 3
 
 _DIRECTORIES_TOKEN: Final = re.compile(rb"\[\w+_cache:")
 """In the token of MinIO, which may stand behind a proxy that puts its own name for the server's."""
@@ -129,18 +130,34 @@ async def probe(lister: S3Lister, server: str) -> Facts:
     """Asks for a page, and then for what comes after two keys on it, and compares.
 
     One of the two is there and one is not. The lister lists by ListObjects from then on if the
-    server knows no ListObjectsV2. Raises what the list operation raises.
+    server does not know ListObjectsV2, or does not honour its start-after. Raises what the list
+    operation raises.
     """
     page = await _first_page(lister)
+    facts = await _facts(lister, server, page)
+    if facts.starts_after is False and lister.has_v2:
+        lister.has_v2 = False
+        try:
+            older = await _facts(lister, server, await lister.list(versions=False, after=None))
+        except UnknownOperation:
+            older = facts
+        if older.starts_after:
+            return older
+        lister.has_v2 = True
+    return facts
+
+
+async def _facts(lister: S3Lister, server: str, page: Listing) -> Facts:
+    """What follows from the first page, and from what comes after its keys."""
     keys = paths_of(page.rows)
     facts = Facts(server, encodes_urls=page.is_url_encoded, has_v2=lister.has_v2)
     if len(keys) <= PROBE_KEYS:
         return facts
-    probed = await lister.list(versions=False, after=Key(keys[0]), rows=PROBE_KEYS)
+    probed = await _page_after(lister, Key(keys[0]))
     following = paths_of(probed.rows)
     starts_after = bool(following) and following == keys[1 : 1 + len(following)]
     if starts_after and (between := _between(keys, lister.prefix)) is not None:
-        later = await lister.list(versions=False, after=between, rows=PROBE_KEYS)
+        later = await _page_after(lister, between)
         starts_after = paths_of(later.rows)[:1] == keys[1:2]
     return replace(
         facts,
@@ -151,6 +168,16 @@ async def probe(lister: S3Lister, server: str) -> Facts:
         caps_pages=len(keys) <= PAGE_ROWS and len(following) <= PROBE_KEYS,
         page_entries=len(keys),
     )
+
+
+async def _page_after(lister: S3Lister, after: Key) -> Listing:
+    """A few keys after one; a server may send pages without any before."""
+    page = await lister.list(versions=False, after=after, rows=PROBE_KEYS)
+    for _ in range(PROBE_EMPTY_PAGES_MAX):
+        if page.entries or not page.more or page.token is None:
+            break
+        page = await lister.list(versions=False, after=None, token=page.token, rows=PROBE_KEYS)
+    return page
 
 
 async def probe_versions(lister: S3Lister, facts: Facts) -> Facts:

@@ -60,11 +60,18 @@ class Shown:
 
 def order_of(rows: VersionRows) -> VersionOrder | None:
     """In which order a server lists versions; None where the rows do not tell."""
-    if _descends(rows.keys):
-        return "out of order" if any(map(_descends, _apart(rows))) else "markers apart"
-    firsts = [True, *map(ne, rows.keys, rows.keys[1:])][: len(rows.keys)]
-    if list(rows.latest) != firsts:
+    try:
+        order = interleaved(rows)
+    except BrokenListing:
         return "out of order"
+    keys, latest = rows.keys, rows.latest
+    if order is not None:
+        keys, latest = [keys[row] for row in order], [latest[row] for row in order]
+    firsts = _firsts(keys)
+    if list(latest) != firsts:
+        return "out of order"
+    if order is not None:
+        return "markers apart"
     is_mixed = any(rows.markers) and not all(rows.markers)
     return "newest first" if is_mixed and not all(firsts) else None
 
@@ -73,12 +80,19 @@ def interleaved(rows: VersionRows) -> list[int] | None:
     """The order in which the rows of a server that tells them apart are one listing.
 
     None where they are one already. A key's newest version is its first row then, but of its others
-    nothing is said. Raises `BrokenListing` when the keys of one kind are out of order, too.
+    nothing is said. Raises `BrokenListing` when more than the marks of deletion is out of order.
     """
-    if not _descends(rows.keys):
+    is_one = not _descends(rows.keys)
+    if is_one and not any(map(gt, rows.latest, _firsts(rows.keys))):
         return None
-    if any(map(_descends, _apart(rows))):
-        raise BrokenListing("the server does not list versions in key order", do_without="versions")
+    are_versions = [not is_marker for is_marker in rows.markers]
+    kinds = [list(compress(rows.keys, kind)) for kind in (rows.markers, are_versions)]
+    changes = sum(map(ne, rows.markers, rows.markers[1:]))
+    if changes != 1 or any(map(_descends, kinds)):
+        raise BrokenListing(
+            "the server does not list versions in key order, the newest of a key first",
+            do_without="versions",
+        )
     return sorted(range(len(rows.keys)), key=lambda row: (rows.keys[row], not rows.latest[row]))
 
 
@@ -133,10 +147,9 @@ def _begins_new(rows: VersionRows) -> bool:
     return rows.latest[0] if rows.latest else True
 
 
-def _apart(rows: VersionRows) -> tuple[list[bytes], list[bytes]]:
-    """The keys of versions, and those of marks of deletion."""
-    are_versions = [not is_marker for is_marker in rows.markers]
-    return list(compress(rows.keys, are_versions)), list(compress(rows.keys, rows.markers))
+def _firsts(keys: Sequence[bytes]) -> list[bool]:
+    """Which rows are the first ones of their keys."""
+    return [True, *map(ne, keys, keys[1:])][: len(keys)]
 
 
 def _descends(keys: Sequence[bytes]) -> bool:

@@ -113,8 +113,14 @@ async def test_a_server_that_honours_everything(server: SyntheticS3) -> None:
 @pytest.mark.parametrize(
     ("faults", "fact", "value"),
     [
-        ({"ignore_start_after": True}, "starts_after", False),
+        ({"ignore_start_after": True}, "starts_after", True),
+        ({"ignore_start_after": True}, "has_v2", False),
         ({"repeat_page": True}, "starts_after", False),
+        ({"repeat_page": True}, "has_v2", True),
+        ({"lack_v2": True}, "has_v2", False),
+        ({"lack_v2": True}, "starts_after", True),
+        ({"ignore_list_type": True}, "has_v2", False),
+        ({"empty_page_every": 2}, "starts_after", True),
         ({"ignore_encoding": True}, "encodes_urls", False),
         ({"silent_stop_keys": 50}, "says_more", False),
         ({"silent_stop_keys": 50}, "page_entries", 50),
@@ -190,7 +196,7 @@ async def test_a_source_has_the_properties_of_its_server(server: SyntheticS3) ->
     assert usual.key_bytes_max == 1024 - len(b"data/")
     versioned = await opened(server, "versioned")
     assert (versioned.versions, versioned.end_believed_below) == (True, 0)
-    serial = await opened(server, ignore_start_after=True)
+    serial = await opened(server, repeat_page=True)
     assert not serial.parallel
     silent = await opened(server, silent_stop_keys=100)
     assert silent.end_believed_below == 0
