@@ -43,9 +43,16 @@ LIMITERS_KEPT_MAX: Final = 256
 PAGE_ROWS: Final = 1_000
 """Keys asked for on a page: the most that S3 and MinIO give."""
 
+LISTING_BYTES_MAX: Final = 16 * MIB
+"""A page of 1,000 keys of 1,024 bytes is 3 MB when each byte is URL-encoded; what stands beside a
+key takes 300 to 800 bytes, and 10 kB are left for what servers add of their own."""
+
 SMALL_PAGE_ENTRIES: Final = 100
 """No server is known to cut pages of fewer entries without saying so (RustFS stops version
 listings at 100)."""
+
+VERSION_PAGES_MAX: Final = 1_000
+"""Pages of one key's versions, a million of them, that are read to find the one of a moment."""
 
 EMPTY_PAGES_MAX: Final = 1_000
 """Pages without a key that a server may send in a row; more is a server that goes in circles."""
@@ -124,6 +131,9 @@ and handed on at once."""
 READ_BYTES_MIN: Final = 1_024
 """Bytes of an object that have to arrive within `REQUEST_TIMEOUT_S`; a server that sends fewer
 hangs, drop by drop."""
+RESPONSE_TIMEOUT_S: Final = CONNECT_TIMEOUT_S + 2 * REQUEST_TIMEOUT_S
+"""A server that takes its time to begin may take as much again to send a page; a longest one of 3
+MB then comes at 25 kB/s."""
 
 COMMIT_ATTEMPTS_MAX: Final = 20
 """A commit that lost the race reads again and tries again; each try is some milliseconds."""

@@ -69,7 +69,7 @@ def digest_of(paths: list[bytes]) -> str:
 
 @pytest.fixture(autouse=True)
 def _small_pages_and_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for asks in (S3Lister.list, S3Store._page):
+    for asks in (S3Lister.list, S3Store._page_and_keys):
         defaults = asks.__kwdefaults__
         assert defaults
         monkeypatch.setitem(defaults, "rows", PAGE_ROWS)
