@@ -222,23 +222,47 @@ class _Cache:
         self.names = 0
 
 
-def window_of(names: Iterable[bytes], start: bytes, names_max: int) -> Window:
-    """The window of a folder whose names come in any order, some of them perhaps twice.
+class LeastNames:
+    """Takes the names of a folder in any order, some of them perhaps twice, and keeps a window.
 
     Holds `TREE_WINDOW_SLACK` times `names_max` names at most, however many there are.
     """
-    held: list[bytes] = []
-    held_max = max(names_max + 1, int(names_max * TREE_WINDOW_SLACK))
-    end: bytes | None = None
+
+    def __init__(self, start: bytes, names_max: int) -> None:
+        self._start = start
+        self._end: bytes | None = None
+        self._names_max = names_max
+        self._held: list[bytes] = []
+        self._held_max = max(names_max + 1, int(names_max * TREE_WINDOW_SLACK))
+
+    def wants(self, name: bytes) -> bool:
+        """Whether the name of a folder or of anything else may belong to the window."""
+        return name + b"/" >= self._start and (self._end is None or name < self._end)
+
+    def add(self, name: bytes) -> None:
+        """Takes a name, with a slash at its end if it is a folder's."""
+        if name < self._start or (self._end is not None and name >= self._end):
+            return
+        self._held.append(name)
+        if len(self._held) > self._held_max:
+            # Of the names beyond the window one is kept, so that it is known that there are some.
+            self._held = sorted(set(self._held))[: self._names_max + 1]
+            if len(self._held) > self._names_max:
+                self._end = self._held[-1]
+
+    @property
+    def window(self) -> Window:
+        """The window of the names that were added."""
+        held = sorted(set(self._held))
+        return Window(held[: self._names_max], more=len(held) > self._names_max)
+
+
+def window_of(names: Iterable[bytes], start: bytes, names_max: int) -> Window:
+    """The window of a folder with these names."""
+    least = LeastNames(start, names_max)
     for name in names:
-        if name >= start and (end is None or name < end):
-            held.append(name)
-            if len(held) > held_max:
-                held = sorted(set(held))[: names_max + 1]
-                # Of names beyond the window one is enough, to know that there are some.
-                end = held[-1] if len(held) > names_max else None
-    held = sorted(set(held))
-    return Window(held[:names_max], more=len(held) > names_max)
+        least.add(name)
+    return least.window
 
 
 def _weight(folder: bytes, window: Window) -> int:
