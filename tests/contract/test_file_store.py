@@ -85,7 +85,7 @@ class Folders:
 
 class TestFile(StoreSuite):
     # Names that are empty or longer than 255 bytes, and files below a file.
-    refused_max = 20
+    refused_max = 14
     keeps_versions = False
     etags_are_md5 = False
     has_buckets = False
