@@ -294,6 +294,50 @@ FOLDER_INDEX_WAIT_S_MAX: Final = 60.0
 """How long a page waits while another one's folder index is made anew, at some million entries a
 second."""
 
+TREE_NAMES_HELD_MAX: Final = 1_000_000
+"""Names of folders that a store which is walked holds, in all; each is some 80 bytes."""
+
+TREE_FOLDERS_AT_ONCE: Final = 16
+"""Folders that are read side by side, which hides the time that a file server takes to answer."""
+
+TREE_WINDOW_NAMES: Final = 10_000
+TREE_WINDOW_NAMES_MAX: Final = 300_000
+"""Names that are taken from a folder in one pass: first so many, then, as it is a large one, more.
+A folder of 10 million takes 34 passes, of some seconds each."""
+
+TREE_WINDOW_SLACK: Final = 1.25
+"""How many times the names of a window are held while it is made, between two sorts."""
+
+TREE_NAMES_CACHED_MAX: Final = 400_000
+
+PATH_BYTES_MAX: Final = 4_095
+"""Of a path that a system call takes, as on Linux, where it is 4,096 with its last NUL."""
+
+LEFT_OUT_COUNTED_MAX: Final = 100_000
+"""Links and special files that are counted; each takes some 70 bytes."""
+
+FILES_PER_CALL: Final = 128
+"""Files of a page that one thread asks for: where each answer takes a file server 0.5 ms, a page of
+1,000 takes 64 ms. Of files at hand, 128 take 0.3 ms, beside which the way to a thread is little."""
+
+FILE_CHUNK_BYTES: Final = MIB
+"""Bytes of a file that are read, and handed on, at a time."""
+
+HASH_CHUNK_BYTES: Final = 256 * 1024
+"""Bytes that are read and then hashed, while they are still in the processor's cache."""
+
+HASH_BATCH_FILES_MAX: Final = 64
+HASH_BATCH_BYTES_MAX: Final = 8 * MIB
+"""Files that are hashed in one go of a thread: a file of 10 kB takes some 50 µs, as does the way to
+a thread and back."""
+
+HASH_SLICE_BYTES_MAX: Final = 128 * MIB
+"""A thread hashes so much, some 200 ms of it, before it asks whether it is still wanted."""
+
+HASH_BATCHES_AT_ONCE: Final = 16
+"""Batches of one call that wait for a thread or have one; their threads are the caller's to bound.
+"""
+
 assert READ_AHEAD_MAX * READ_RANGE_BYTES <= READ_BYTES_MAX
 assert HASH_INLINE_BYTES_MAX < READ_CHUNK_BYTES <= READ_RANGE_BYTES
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
@@ -309,3 +353,9 @@ assert JOBS_RUNNING_MAX <= JOBS_MAX
 assert PAGE_RESULTS_MAX <= CATALOG_ROWS_MAX
 assert FOLDER_PAGE_SHARDS_MAX > 1
 assert FOLDER_INDEX_WAIT_S_MAX < ANSWER_TIMEOUT_S
+assert (
+    TREE_NAMES_CACHED_MAX
+    + TREE_WINDOW_SLACK * (TREE_FOLDERS_AT_ONCE * TREE_WINDOW_NAMES + TREE_WINDOW_NAMES_MAX)
+    <= TREE_NAMES_HELD_MAX
+)
+assert HASH_CHUNK_BYTES <= HASH_BATCH_BYTES_MAX <= HASH_SLICE_BYTES_MAX
