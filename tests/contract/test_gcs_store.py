@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from deploy.gcs_server import GCSServer
 from indexer.testing.store_suite import Server, StoreSuite
+from indexer.testing.synthetic_gcs import SyntheticGCS
 from tests.gcs_api import GCS, GCSApi
 
 
@@ -23,3 +26,14 @@ class TestFakeGCS(GCSSuite):
     @classmethod
     def server(cls, fake_gcs: GCSServer) -> Server:
         return GCS(GCSApi(fake_gcs.endpoint_url))
+
+
+class TestSyntheticGCS(GCSSuite):
+    # Names with line feeds and carriage returns.
+    refused_max = 3
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls) -> Iterator[Server]:
+        with SyntheticGCS() as server:
+            yield GCS(GCSApi(server.endpoint_url))

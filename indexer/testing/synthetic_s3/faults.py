@@ -19,9 +19,12 @@ from indexer.testing.synthetic_s3.errors import S3Error
 
 LIST_OPERATIONS = frozenset({"ListObjects", "ListObjectsV2", "ListObjectVersions"})
 
-Delivery = Literal["whole", "error_body", "truncate_body", "reset", "stall"]
+Delivery = Literal[
+    "whole", "error_body", "truncate_body", "cut_body", "reset", "stall", "drip"
+]  # fmt: skip
 """How an answer leaves: as it is · as status 200 with an `<Error>` document · cut short, with the
-Content-Length of what is left · half of it, then the connection is reset · never."""
+Content-Length of what is left · cut short, with the Content-Length of all · half of it, then the
+connection is reset · never · byte by byte."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
