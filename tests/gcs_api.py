@@ -7,25 +7,22 @@ Invariants
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPConnection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
 
 from indexer.objects import Head
 from indexer.protocols import Connection, GCSOptions
 from indexer.sources import SourceUri
-from indexer.stores.gcs import connect
+from indexer.stores.gcs import GCSConnection, connect
 from indexer.stores.gcs_client import EndpointChoice
 from indexer.telemetry import Counters
 from indexer.testing.store_suite import PAGE_ENTRIES_MAX
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 TIMEOUT_S = 60.0
 
@@ -141,6 +138,27 @@ class GCSBucket:
         return f"/storage/v1/b/{self.name}/o/{quote(key, safe='')}"
 
 
+@asynccontextmanager
+async def connected_to(
+    url: str,
+    *,
+    counters: Counters | None = None,
+    is_emulator: bool = True,
+    page_rows: int = 50,
+    timeout_s: float = 20.0,
+    **options: Any,
+) -> AsyncIterator[GCSConnection]:
+    """A connection to the server at a URL, whose pages are short; `options` are `GCSOptions`."""
+    async with connect(
+        GCSOptions(**options),
+        counters or Counters(),
+        endpoint=EndpointChoice(url, "the test", is_emulator=is_emulator),
+        page_rows=page_rows,
+        timeout_s=timeout_s,
+    ) as connection:
+        yield connection
+
+
 @dataclass(frozen=True, slots=True)
 class GCS:
     """A server that speaks the JSON API. See `store_suite.Server`."""
@@ -155,10 +173,5 @@ class GCS:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:
-        async with connect(
-            GCSOptions(),
-            Counters(),
-            endpoint=EndpointChoice(self.api.endpoint_url, "the test", is_emulator=True),
-            page_rows=PAGE_ENTRIES_MAX,
-        ) as connection:
+        async with connected_to(self.api.endpoint_url, page_rows=PAGE_ENTRIES_MAX) as connection:
             yield connection

@@ -112,13 +112,14 @@ class AccessTokens:
             if self._failure is not None and self._attempts > attempts:
                 # Somebody has just asked, while this one waited.
                 raise type(self._failure)(str(self._failure))
-            self._attempts += 1
             self._failure = self._value = None
             try:
                 value, life_s = await self._fetch(uri)
             except IndexerError as error:
                 self._failure = error
                 raise
+            finally:
+                self._attempts += 1
             self._value = value
             self._fresh_until_s = self._clock.monotonic() + life_s * TOKEN_AGE
             return value

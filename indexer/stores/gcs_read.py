@@ -68,6 +68,12 @@ def _check(body: Body, uri: str, pin: Pin, start: int | None) -> None:
     elif body.headers.get("Content-Length", "").isdecimal() and not _is_packed_for_the_way(body):
         size = int(body.headers["Content-Length"])
     if size not in (None, pin.size):
+        if pin.version_id is not None:
+            # A generation never changes: this is not the object.
+            raise StoreUnavailable(
+                f"{uri}: the server sends {size:,} bytes that are not the object's {pin.size:,}; "
+                f"try again."
+            )
         raise ObjectChanged(
             f"{uri}: the object has {size:,} bytes, not {pin.size:,} as when it was listed."
         )
