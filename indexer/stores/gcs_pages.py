@@ -83,7 +83,7 @@ class Generations:
             self._rows.append(rows)
             self._shown.append(pa.array([], pa.bool_()))
         paths = rows.column("path")
-        if not pc.all(pc.less_equal(paths[:-1], paths[1:])).as_py():
+        if pc.any(pc.greater(paths[:-1], paths[1:])).as_py():
             raise BrokenListing("the server lists generations out of the order of their names")
 
 
@@ -95,12 +95,17 @@ def _rows_before_last_key(rows: Page) -> int:
 
 
 def _newest(rows: Page) -> Page:
-    """The last row of each key.
+    """The row of the newest generation of each key.
 
-    Where the clocks of two generations overlap, the newer one is meant; GCS lists it last.
+    There is more than one where a server ends a generation a little after the next one began.
     """
     paths = rows.column("path")
-    if rows.num_rows <= 1:
+    if not pc.any(pc.equal(paths[:-1], paths[1:])).as_py():
         return rows
-    is_last = pc.not_equal(paths[:-1], paths[1:])
-    return rows.filter(pa.concat_arrays([is_last, pa.array([True])]))
+    newest: dict[bytes, int] = {}
+    numbers = list(map(int, rows.column("version_id").to_pylist()))
+    for row, path in enumerate(paths.to_pylist()):
+        before = newest.get(path)
+        if before is None or numbers[row] > numbers[before]:
+            newest[path] = row
+    return rows.take(pa.array(newest.values(), pa.int64()))
