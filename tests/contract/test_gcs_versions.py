@@ -91,7 +91,7 @@ def below(state: State) -> list[bytes]:
 
 
 async def test_a_moment_shows_what_there_was(history: History) -> None:
-    for moment, state in history.states[::4]:
+    for moment, state in history.states[::10]:
         async with opened(history, moment) as source:
             assert source.record["versioning"] == "on"
             for by_token in (False, True):
@@ -134,7 +134,7 @@ async def test_ranges_and_prefixes_of_a_moment(history: History) -> None:
 
 
 async def test_a_lone_object_of_a_moment(history: History) -> None:
-    for moment, state in history.states[::10]:
+    for moment, state in history.states[::20]:
         async with connected_to(history.bucket.api.endpoint_url) as connection:
             for key in KEYS:
                 found = await connection.lone_object(history.bucket.uri(key.decode()), as_of=moment)
@@ -159,7 +159,7 @@ async def test_now_shows_what_is_live(history: History) -> None:
             assert (await list_all(source.store)).keys == below(history.now)
 
 
-@pytest.mark.parametrize("page_rows", [1, 2, 3, 5])
+@pytest.mark.parametrize("page_rows", [1, 3])
 async def test_pages_cut_between_generations_lose_and_repeat_nothing(
     synthetic: SyntheticGCS, page_rows: int
 ) -> None:
@@ -168,12 +168,11 @@ async def test_pages_cut_between_generations_lose_and_repeat_nothing(
         if faults.get("repeat_seam") and page_rows == 1:
             continue  # such a server never gets anywhere
         synthetic.faults(history.bucket.name, **faults)
-        for moment, state in history.states[::15]:
+        for moment, state in history.states[5::25]:
             async with opened(history, moment, page_rows=page_rows) as source:
                 for by_token in (False, True):
                     pages = await walk(source.store, by_token=by_token)
                     assert keys_on(pages) == below(state), (moment, faults)
-                assert (await list_all(source.store)).keys == below(state)
 
 
 async def test_a_server_that_repeats_a_key_for_ever_is_found_out(fake_gcs: GCSServer) -> None:
