@@ -47,6 +47,21 @@ LISTING_BYTES_MAX: Final = 16 * MIB
 """A page of 1,000 keys of 1,024 bytes is 3 MB when each byte is URL-encoded; what stands beside a
 key takes 300 to 800 bytes, and 10 kB are left for what servers add of their own."""
 
+GCS_PAGE_ROWS: Final = 5_000
+"""Objects asked for on a page of GCS: the most that it gives where access lists are not asked
+for."""
+
+GCS_PAGE_BYTES_MAX: Final = 64 * MIB
+"""A page of 5,000 names of 1,024 bytes, each byte written as six characters, with some 400 bytes of
+fields beside each, is 33 MB; a usual one is 1.3 MB."""
+
+GCS_ANSWER_BYTES_MAX: Final = MIB
+"""What is told of one object or bucket is some kilobytes: custom metadata is at most 8 KiB."""
+
+GCS_READ_BYTES: Final = MIB
+"""Bytes of an object that are handed on at once. So many have to arrive within
+`REQUEST_TIMEOUT_S`, which a line of 70 kbit/s can do."""
+
 SMALL_PAGE_ENTRIES: Final = 100
 """No server is known to cut pages of fewer entries without saying so (RustFS stops version
 listings at 100)."""
@@ -131,9 +146,13 @@ and handed on at once."""
 READ_BYTES_MIN: Final = 1_024
 """Bytes of an object that have to arrive within `REQUEST_TIMEOUT_S`; a server that sends fewer
 hangs, drop by drop."""
+
 RESPONSE_TIMEOUT_S: Final = CONNECT_TIMEOUT_S + 2 * REQUEST_TIMEOUT_S
 """A server that takes its time to begin may take as much again to send a page; a longest one of 3
 MB then comes at 25 kB/s."""
+
+TOKEN_TIMEOUT_S: Final = 10.0
+"""How long a new access token may take; where there is no metadata server, asking it takes that."""
 
 COMMIT_ATTEMPTS_MAX: Final = 20
 """A commit that lost the race reads again and tries again; each try is some milliseconds."""

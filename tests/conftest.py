@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -20,6 +21,7 @@ from uuid import uuid4
 import hypothesis
 import pytest
 
+from deploy.gcs_server import GCSServer
 from deploy.s3_server import Kind, S3Server, ServerError, is_ci
 
 # Whoever starts the tests in the background may have Ctrl-C ignored; the programs that the tests
@@ -32,7 +34,10 @@ MACHINE_ENVIRONMENT: Mapping[str, str] = dict(os.environ)
 
 IS_CI = is_ci(MACHINE_ENVIRONMENT)
 
-FOREIGN_PREFIXES = ("AWS_", "INDEXER_", "MINIO_", "S3_", "WANDB_")
+FOREIGN_PREFIXES = (
+    *("AWS_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "INDEXER_", "MINIO_", "S3_", "STORAGE_"),
+    "WANDB_",
+)
 FOREIGN_NAMES = frozenset(
     {"ALL_PROXY", "BOTO_CONFIG", "FORCE_COLOR", "HTTPS_PROXY", "HTTP_PROXY", "NO_COLOR"}
 )
@@ -59,6 +64,8 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
                 patch.delenv(name)
         # Without it botocore asks the address of a cloud's metadata for credentials, and waits.
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        # Google's libraries ask it wherever this says; nobody listens on the discard port.
+        patch.setenv("GCE_METADATA_HOST", "127.0.0.1:9")
         _move_home(patch, tmp_path_factory.mktemp("home"))
         yield
 
@@ -92,12 +99,28 @@ def versitygw() -> Iterator[S3Server]:
 
 def started(kind: Kind) -> S3Server:
     """A server of this kind; the test is skipped, or fails, where there is none."""
-    try:
+    with needed():
         return S3Server.start(kind, environ=MACHINE_ENVIRONMENT)
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Where a server cannot be had, the test is skipped, or fails where nobody watches."""
+    try:
+        yield
     except ServerError as error:
         if IS_CI:
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def fake_gcs() -> Iterator[GCSServer]:
+    """A fake-gcs-server of this session."""
+    with needed():
+        server = GCSServer.start(environ=MACHINE_ENVIRONMENT)
+    with server:
+        yield server
 
 
 @pytest.fixture(scope="session")

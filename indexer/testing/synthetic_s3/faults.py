@@ -25,10 +25,12 @@ OBJECT_OPERATIONS = frozenset({"GetObject", "HeadObject"})
 SKEW_S_MAX = 900.0
 """How far S3 lets the clock of a client be from its own."""
 
-Delivery = Literal["whole", "error_body", "truncate_body", "reset", "stall", "drip"]
+Delivery = Literal[
+    "whole", "error_body", "truncate_body", "cut_body", "reset", "stall", "drip"
+]  # fmt: skip
 """How an answer leaves: as it is · as status 200 with an `<Error>` document · cut short, with the
-Content-Length of what is left · half of it, then the connection is reset · never · byte by byte,
-slowly."""
+Content-Length of what is left · cut short, with the Content-Length of all · half of it, then the
+connection is reset · never · byte by byte, slowly."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
