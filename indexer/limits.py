@@ -223,6 +223,22 @@ FOLDER_INDEX_WAIT_S_MAX: Final = 60.0
 """How long a page waits while another one's folder index is made anew, at some million entries a
 second."""
 
+TREE_NAMES_HELD_MAX: Final = 1_000_000
+"""Names of folders that a store which is walked holds, in all; each is some 80 bytes."""
+
+TREE_FOLDERS_AT_ONCE: Final = 16
+"""Folders that are read side by side, which hides the time that a file server takes to answer."""
+
+TREE_WINDOW_NAMES: Final = 10_000
+TREE_WINDOW_NAMES_MAX: Final = 300_000
+"""Names that are taken from a folder in one pass: first so many, then, as it is a large one, more.
+A folder of 10 million takes 34 passes, of some seconds each."""
+
+TREE_WINDOW_SLACK: Final = 1.25
+"""How many times the names of a window are held while it is made, between two sorts."""
+
+TREE_NAMES_CACHED_MAX: Final = 400_000
+
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
@@ -235,3 +251,8 @@ assert JOBS_RUNNING_MAX <= JOBS_MAX
 assert PAGE_RESULTS_MAX <= CATALOG_ROWS_MAX
 assert FOLDER_PAGE_SHARDS_MAX > 1
 assert FOLDER_INDEX_WAIT_S_MAX < ANSWER_TIMEOUT_S
+assert (
+    TREE_NAMES_CACHED_MAX
+    + TREE_WINDOW_SLACK * (TREE_FOLDERS_AT_ONCE * TREE_WINDOW_NAMES + TREE_WINDOW_NAMES_MAX)
+    <= TREE_NAMES_HELD_MAX
+)
