@@ -4,7 +4,8 @@ Invariants
   * No setting, credential or file of the person who runs the tests reaches a test: the variables
     are cleared for the session, and each test has a home folder of its own.
   * A server is started once a session, when first asked for, and ends with the session.
-  * A missing MinIO skips the tests that need it at home and fails them where `CI` is set.
+  * A missing MinIO or versitygw skips the tests that need it at home and fails them where `CI` is
+    set.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from uuid import uuid4
 import hypothesis
 import pytest
 
-from deploy.s3_server import S3Server, ServerError, is_ci
+from deploy.s3_server import Kind, S3Server, ServerError, is_ci
 
 # Whoever starts the tests in the background may have Ctrl-C ignored; the programs that the tests
 # start would inherit that.
@@ -78,14 +79,25 @@ def _move_home(patch: pytest.MonkeyPatch, folder: Path) -> None:
 @pytest.fixture(scope="session")
 def minio() -> Iterator[S3Server]:
     """A MinIO of this session."""
+    with started("minio") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def versitygw() -> Iterator[S3Server]:
+    """A gateway of Versity of this session, over a folder."""
+    with started("versitygw") as server:
+        yield server
+
+
+def started(kind: Kind) -> S3Server:
+    """A server of this kind; the test is skipped, or fails, where there is none."""
     try:
-        server = S3Server.start("minio", environ=MACHINE_ENVIRONMENT)
+        return S3Server.start(kind, environ=MACHINE_ENVIRONMENT)
     except ServerError as error:
         if IS_CI:
             pytest.fail(str(error))
         pytest.skip(str(error))
-    with server:
-        yield server
 
 
 @pytest.fixture(scope="session")
