@@ -74,7 +74,7 @@ def test_two_urls_of_one_path_are_both_named() -> None:
         ("/etc/passwd", "is not http or https"),
         ("urls+https://h/list", "is not http or https"),
         ("https://me:secret@h/a", "holds a user name or a password"),
-        ("https://h/a b", "is not quoted"),
+        ("https://h/a b?signature=secret", "line 1: 'https://h/a b?…' is not quoted"),
         ("https://h/a#b", "has a fragment"),
         ("nonsense", "line 1: 'nonsense' is no source URI"),
         ("name,size\na,1", "line 1 names no column 'url'"),
