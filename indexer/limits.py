@@ -359,6 +359,36 @@ HASH_BATCHES_AT_ONCE: Final = 16
 
 assert READ_AHEAD_MAX * READ_RANGE_BYTES <= READ_BYTES_MAX
 assert HASH_INLINE_BYTES_MAX < READ_CHUNK_BYTES <= READ_RANGE_BYTES
+
+HTTP_PAGE_ENTRIES_MAX: Final = 200_000
+HTTP_PAGE_BYTES_MAX: Final = 64 * MIB
+"""Of one index page, which is one folder: nginx writes some 100 bytes an entry, Apache's tables
+300, and it is held in memory while it is read."""
+
+HTTP_NAMES_CACHED_MAX: Final = 2 * HTTP_PAGE_ENTRIES_MAX
+"""Names on index pages that one source keeps, so that a folder of many pages is read once."""
+
+HTTP_FOLDERS_MAX: Final = 100_000
+"""Index pages of one listing: at 10 ms each, a quarter of an hour of nothing but folders."""
+
+HTTP_DEPTH_MAX: Final = 32
+"""Folders within each other. Linux follows 40 links before it gives up, so that a link to a folder
+above it, which has no end, is an error and not forty copies of everything."""
+
+HTTP_PATH_BYTES_MAX: Final = 4_096
+"""The longest path of Linux. Quoted it may have three times as many, and servers take lines of
+8,000 and more."""
+
+HTTP_REDIRECTS_MAX: Final = 5
+"""A slash is added, a folder moved below: no server needs more for what it has."""
+
+HTTP_CHUNK_BYTES: Final = MIB // 4
+"""Of an object that is read, so much has to come within `REQUEST_TIMEOUT_S`: 2 kB/s at least."""
+
+URL_LIST_BYTES_MAX: Final = 64 * MIB
+URL_LIST_URLS_MAX: Final = 200_000
+"""Of a list of URLs, which is sorted in memory: some 400 bytes each."""
+
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
@@ -378,3 +408,6 @@ assert (
     <= TREE_NAMES_HELD_MAX
 )
 assert HASH_CHUNK_BYTES <= HASH_BATCH_BYTES_MAX <= HASH_SLICE_BYTES_MAX
+
+assert HTTP_PAGE_ENTRIES_MAX <= HTTP_NAMES_CACHED_MAX
+assert HTTP_CHUNK_BYTES <= MIB

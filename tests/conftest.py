@@ -4,8 +4,8 @@ Invariants
   * No setting, credential or file of the person who runs the tests reaches a test: the variables
     are cleared for the session, and each test has a home folder of its own.
   * A server is started once a session, when first asked for, and ends with the session.
-  * A missing MinIO or versitygw skips the tests that need it at home and fails them where `CI` is
-    set.
+  * A missing server (MinIO, versitygw, fake-gcs-server, nginx, Apache) skips the tests that need it
+    at home and fails them where `CI` is set.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 import hypothesis
@@ -23,6 +23,8 @@ import pytest
 
 from deploy.gcs_server import GCSServer
 from deploy.s3_server import Kind, S3Server, ServerError, is_ci
+from deploy.web_server import Kind as WebKind
+from deploy.web_server import WebServer
 
 # Whoever starts the tests in the background may have Ctrl-C ignored; the programs that the tests
 # start would inherit that.
@@ -182,3 +184,29 @@ def bucket(s3_client: Callable[[S3Server], Any]) -> MakeBucket:
         return name
 
     return make
+
+
+class WebFolder(NamedTuple):
+    """A server that shows a folder, and the folder."""
+
+    server: WebServer
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def web_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[WebKind], WebFolder]]:
+    """Runs a web server of a kind for this session, the same one each time."""
+    with ExitStack() as stack:
+        running: dict[str, WebFolder] = {}
+
+        def start(kind: WebKind) -> WebFolder:
+            if kind not in running:
+                folder = tmp_path_factory.mktemp(kind)
+                with needed():
+                    server = WebServer.start(kind, folder, environ=MACHINE_ENVIRONMENT)
+                running[kind] = WebFolder(stack.enter_context(server), folder)
+            return running[kind]
+
+        yield start
