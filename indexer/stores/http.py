@@ -9,7 +9,6 @@ Invariants
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -36,6 +35,7 @@ from indexer.objects import SIZE_UNKNOWN, Head, Pin, page_of_heads
 from indexer.protocols import ListedPage, LoneObject, OpenedSource, Sink, StoreProperties
 from indexer.sources import FILE_SCHEME, LIST_PREFIX, SourceUri
 from indexer.stores.http_client import Answer, HTTPClient, RedirectRefused, shown
+from indexer.stores.http_environment import netrc_file
 from indexer.stores.http_folders import Folders
 from indexer.stores.http_index import NoIndexPage, linked_uri
 from indexer.stores.http_object import Grades, head_url, read_url
@@ -89,7 +89,8 @@ class HTTPConnection:
         except IndexerError as error:
             if not _means_no_folder(error, is_folder=uri.names_folder):
                 raise
-            return OpenedSource(folder, UrlStore(self._client, ()), {"uri": folder})
+            said = (f"{shown(folder)}: the server has no such folder.",) if uri.names_folder else ()
+            return OpenedSource(folder, UrlStore(self._client, ()), {"uri": folder}, said)
         store = HTTPStore(self._client, folder, folders, page_entries=self._page_entries)
         return _opened(folder, store, answer, "index pages")
 
@@ -115,7 +116,8 @@ class HTTPConnection:
 
     async def credentials(self) -> str:
         """See `protocols.Connection`."""
-        return await self._threads.run(_netrc)
+        file = await self._threads.run(netrc_file)
+        return "none" if file is None else f"{file}, for the hosts that it names"
 
     async def _open_list(self, uri: SourceUri) -> OpenedSource:
         answer = None
@@ -237,12 +239,6 @@ def _check_now(uri: SourceUri, as_of: datetime | None) -> None:
             f"{shown(str(uri))}: web servers keep no versions, so there is no listing as of an "
             f"earlier time. Leave --as-of out."
         )
-
-
-def _netrc() -> str:
-    named = os.environ.get("NETRC")
-    file = Path(named) if named else Path("~/.netrc").expanduser()
-    return f"{file}, for the hosts it names" if file.is_file() else "none"
 
 
 def _last_component(uri: SourceUri) -> bytes:

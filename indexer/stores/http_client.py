@@ -5,8 +5,8 @@ Invariants
     is followed, and only so many of them; credentials and content stay on the origin they are of.
   * Bodies are asked for without compression and taken as they come. One that is held in memory is
     bounded in bytes; every wait is bounded in time.
-  * Names and passwords come from .netrc and proxies from the environment, by aiohttp's own rules.
-    No message has a URL's query, which may hold a signature.
+  * The environment is asked once for each origin. No message has a URL's query, which may hold a
+    signature.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from indexer.limits import (
     REQUEST_TIMEOUT_S,
 )
 from indexer.sources import PATH_SAFE
+from indexer.stores.http_environment import Route, find_route
 from indexer.telemetry import without_credentials
 
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
@@ -97,6 +98,7 @@ class HTTPClient:
     def __init__(self, session: aiohttp.ClientSession, timeout_s: float) -> None:
         self._session = session
         self._timeout_s = timeout_s
+        self._routes: dict[tuple[str, str], Route] = {}
 
     @classmethod
     @asynccontextmanager
@@ -113,7 +115,6 @@ class HTTPClient:
             headers={"Accept-Encoding": "identity", "User-Agent": f"indexer/{__version__}"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=True,
         ) as session:
             yield cls(session, timeout_s)
 
@@ -183,9 +184,19 @@ class HTTPClient:
     async def _ask(
         self, method: str, url: str, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
+        target = URL(url, encoded=True)
+        origin = (target.scheme, target.raw_authority)
+        route = self._routes.get(origin)
+        if route is None:
+            route = self._routes[origin] = await asyncio.to_thread(find_route, target)
         async with asyncio.timeout(self._timeout_s):
             return await self._session.request(
-                method, URL(url, encoded=True), headers=headers, allow_redirects=False
+                method,
+                target,
+                headers={**headers, **route.headers},
+                allow_redirects=False,
+                proxy=route.proxy,
+                proxy_headers=route.proxy_headers,
             )
 
 

@@ -19,18 +19,22 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from lxml import etree
 
-from indexer.errors import BrokenListing, UsageError
+from indexer.errors import BrokenListing, StoreUnavailable, UsageError
 from indexer.limits import HTTP_PAGE_ENTRIES_MAX, HTTP_PATH_BYTES_MAX
 from indexer.sources import PATH_SAFE, uri_below
 
 _TITLE: Final = re.compile(r"\s*(Index of|Directory listing for)\s+/")
 _TITLE_CHARACTERS_MAX: Final = 256
 """Of a title no more is looked at; the path in it may be long."""
+
+_TAIL_BYTES: Final = 4_096
+"""A whole page has its end within these; some servers add a comment after it."""
 
 _LISTS: Final = frozenset(("pre", "li", "td"))
 """What links to children stand in: headers and footers, which people write, are elsewhere."""
@@ -43,6 +47,7 @@ _UNRESERVED: Final = re.compile(
     rb"%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])", re.IGNORECASE
 )
 _ESCAPE: Final = re.compile(rb"%[0-9a-fA-F]{2}")
+_OBJECT: Final = re.compile(rb"[\[,]\s*\{")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -72,8 +77,8 @@ class IndexedName:
 def read_index(body: bytes, url: str) -> list[IndexedName]:
     """The files and folders that the index page at `url`, which ends in a slash, links to.
 
-    Each comes once, in no order. Raises `NoIndexPage`; `BrokenListing` for a page that is cut off
-    or links to what cannot be; `UsageError` for one with too many links.
+    Each comes once, in no order. Raises `NoIndexPage`; `StoreUnavailable` for a page that is cut
+    off; `BrokenListing` for one that links to what cannot be; `UsageError` for too many links.
     """
     assert url.endswith("/")
     if body.lstrip()[:1] == b"[":
@@ -100,7 +105,8 @@ def _normalised(url: str) -> bytes:
 
 
 def _read_json(body: bytes, url: str) -> list[IndexedName]:
-    _check_count(body.count(b"{"), url)
+    # Before they are made, as they would take twenty times the memory of a page of nothing else.
+    _check_count(sum(1 for _ in islice(_OBJECT.finditer(body), HTTP_PAGE_ENTRIES_MAX + 1)), url)
     # nginx writes the bytes of names as they are. Where escaped surrogates are about, those could
     # not be told from bytes that are no UTF-8, so then it has to be.
     errors = "strict" if _SURROGATE.search(body) else "surrogateescape"
@@ -179,8 +185,8 @@ def _read_html(body: bytes, url: str) -> list[IndexedName]:
         raise NoIndexPage(url, "it has another title than the index of a folder")
     if links.has_base:
         raise NoIndexPage(url, "its links are relative to another address")
-    if b"</html" not in body[-_TITLE_CHARACTERS_MAX:].lower():
-        raise BrokenListing(f"{url}: the index page ends in the middle")
+    if b"</html" not in body[-_TAIL_BYTES:].lower():
+        raise StoreUnavailable(f"{url}: the index page ends in the middle.")
     found: dict[tuple[bytes, bool], IndexedName] = {}
     path = _segments(urlsplit(url).path)
     for href in links.hrefs:

@@ -32,9 +32,12 @@ from indexer.protocols import ListedPage, Sink, StoreProperties
 from indexer.sources import WEB_SCHEMES, parse_source
 from indexer.stores.http_client import HTTPClient, shown
 from indexer.stores.http_object import Grades, head_url, read_url
+from indexer.telemetry import without_credentials
 
 URL_COLUMN: Final = "url"
 PATH_COLUMN: Final = "path"
+
+_URL_CHARACTERS_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +133,14 @@ def _entry(uri: str, line: int, url: str, path: str | None) -> ListedUrl:
     try:
         found = parse_source(url)
     except InvalidReference as error:
-        raise InvalidReference(f"{uri}: line {line:,}: {error}") from None
+        # The reason without the URL, whose query may hold a signature.
+        reason = str(error).removeprefix(repr(without_credentials(url)))
+        written = without_credentials(shown(url))[:_URL_CHARACTERS_SHOWN]
+        raise InvalidReference(f"{uri}: line {line:,}: {written!r}{reason}") from None
     if found.scheme not in WEB_SCHEMES:
         raise InvalidReference(
-            f"{uri}: line {line:,}: {shown(url)[:1_000]} is not http or https, of which alone a "
+            f"{uri}: line {line:,}: {shown(url)[:_URL_CHARACTERS_SHOWN]} is not http "
+            f"or https, of which alone a "
             f"list may hold URLs. Name buckets and folders as sources of their own."
         )
     if path is None:

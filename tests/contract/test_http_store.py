@@ -21,10 +21,13 @@ from uuid import uuid4
 import pytest
 
 from deploy.web_server import Kind
-from indexer.objects import Head
+from indexer.errors import UsageError
+from indexer.keyspace import Key
+from indexer.objects import Head, Pin
 from indexer.protocols import Connection
 from indexer.sources import PATH_SAFE, SourceUri, parse_source
 from indexer.stores.http import connect
+from indexer.stores.http_index import NoIndexPage
 from indexer.testing.store_suite import (
     HOSTILE_KEYS,
     PAGE_ENTRIES_MAX,
@@ -32,6 +35,9 @@ from indexer.testing.store_suite import (
     Server,
     StoreSuite,
     fill,
+    keys_on,
+    read,
+    walk,
 )
 from tests.conftest import WebFolder
 
@@ -151,3 +157,63 @@ class TestPython(WebSuite):
     @classmethod
     def server(cls, web_folder: Start) -> Server:
         return ServedFolders(web_folder("python"), "python")
+
+
+# --- names that are no text ----------------------------------------------------------------------
+
+NAMES = (b"\xff\xfe", b"caf\xe9/\xe9t\xe9", b"a\xc3", b"\xed\xb3\xbf", b"ok/\xf0\x9f", "é".encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "style"),
+    [("nginx", "html"), ("nginx", "json"), ("apache", "pre"), ("apache", "table")],
+)
+async def test_names_that_are_no_text(web_folder: Start, kind: Kind, style: str) -> None:
+    bucket = ServedFolders(web_folder(kind), style).make_bucket()
+    for name in NAMES:
+        path = os.path.join(os.fsencode(bucket.folder), name)  # noqa: PTH118 - of bytes
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - of bytes
+        with open(path, "wb") as file:  # noqa: ASYNC230, PTH123 - of bytes
+            file.write(name)
+    async with connect() as connection:
+        store = (await connection.open(bucket.uri())).store
+        assert keys_on(await walk(store)) == sorted(NAMES)
+        for name in NAMES:
+            head = await store.head(Key(name))
+            assert await read(store, name, Pin(head.size, head.etag)) == name
+            assert head.uri is None
+
+
+async def test_names_that_are_no_text_are_others_to_python(web_folder: Start) -> None:
+    bucket = ServedFolders(web_folder("python"), "python").make_bucket()
+    (bucket.folder / os.fsdecode(b"\xff")).write_bytes(b"abc")
+    async with connect() as connection:
+        store = (await connection.open(bucket.uri())).store
+        # It quotes what Python makes of such a name, and knows it by that.
+        assert keys_on(await walk(store)) == [b"\xed\xb3\xbf"]
+        assert await read(store, b"\xed\xb3\xbf", Pin(3)) == b"abc"
+
+
+@pytest.mark.parametrize("kind", ["nginx", "apache"])
+async def test_a_folder_with_a_page_of_its_own_is_refused(web_folder: Start, kind: Kind) -> None:
+    web = web_folder(kind)
+    for style in web.server.urls:
+        bucket = ServedFolders(web, style).make_bucket()
+        bucket.put(b"site/index.html", b"<html><title>Welcome</title></html>")
+        async with connect() as connection:
+            store = (await connection.open(bucket.uri())).store
+            if kind == "nginx":
+                with pytest.raises(NoIndexPage, match="site/ is no index page that is known"):
+                    await walk(store)
+            else:  # it is told to show the folder all the same
+                assert keys_on(await walk(store)) == [b"site/index.html"]
+
+
+async def test_a_link_to_a_folder_above_is_refused(web_folder: Start) -> None:
+    bucket = ServedFolders(web_folder("nginx"), "html").make_bucket()
+    bucket.put(b"a/b", b"")
+    (bucket.folder / "a" / "up").symlink_to("..")
+    async with connect() as connection:
+        store = (await connection.open(bucket.uri())).store
+        with pytest.raises(UsageError, match="a link leads to a folder above"):
+            await walk(store)
