@@ -302,12 +302,7 @@ async def open_app(
         threads = await stack.enter_async_context(Threads(THREADS_MAX))
         catalog = await stack.enter_async_context(Catalog.open(data, clock))
         backends = await stack.enter_async_context(
-            Backends.open(
-                facts=catalog.facts,
-                threads=threads,
-                turns=Turns(PAGES_PER_TURN_MAX),
-                clock=clock,
-            )
+            Backends.open(facts=catalog.facts, turns=Turns(PAGES_PER_TURN_MAX), clock=clock)
         )
         tracker: Tracker = catalog.tracker
         if to is not None:

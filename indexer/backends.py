@@ -2,7 +2,7 @@
 
 Invariants
   * Only here is a store chosen; whoever reaches one receives a `Connection`.
-  * A library that only one store needs is imported when that store is first reached.
+  * A library that only one kind of store needs is imported when such a store is first reached.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from indexer.limits import FILE_THREADS_MAX
 from indexer.protocols import Connection, EndpointFacts, SourceOptions
-from indexer.sources import SourceUri
-from indexer.stores.s3 import connect
+from indexer.sources import FILE_SCHEME, SourceUri
 from indexer.stores.s3_client import chosen_endpoint
 from indexer.stores.s3_clients import ClientPool
 from indexer.telemetry import Counters
@@ -42,11 +42,13 @@ class Backends:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, *, facts: EndpointFacts, threads: Threads, turns: Turns, clock: Clock
+        cls, *, facts: EndpointFacts, turns: Turns, clock: Clock
     ) -> AsyncIterator[Backends]:
         """Nothing is connected yet."""
         async with AsyncExitStack() as stack:
             clients = await stack.enter_async_context(ClientPool.open(clock, turns))
+            # Of their own, as they wait for file servers, and seals should not wait with them.
+            threads = await stack.enter_async_context(Threads(FILE_THREADS_MAX))
             yield cls(clients, facts=facts, threads=threads, turns=turns, clock=clock)
 
     def load(self) -> None:
@@ -58,10 +60,35 @@ class Backends:
         self, uri: SourceUri, options: SourceOptions, counters: Counters
     ) -> AsyncIterator[Connection]:
         """A connection to the server of a source."""
-        async with connect(
-            options.s3, self._facts, counters, turns=self._turns, clients=self._clients
-        ) as connection:
-            yield connection
+        async with AsyncExitStack() as stack:
+            yield await self._connection(stack, uri, options, counters)
+
+    async def _connection(
+        self, stack: AsyncExitStack, uri: SourceUri, options: SourceOptions, counters: Counters
+    ) -> Connection:
+        match uri.scheme:
+            case "s3":
+                from indexer.stores import s3
+
+                return await stack.enter_async_context(
+                    s3.connect(
+                        options.s3, self._facts, counters, turns=self._turns, clients=self._clients
+                    )
+                )
+            case "gs":
+                from indexer.stores import gcs
+
+                return await stack.enter_async_context(
+                    gcs.connect(options.gcs, counters, turns=self._turns, clock=self._clock)
+                )
+            case scheme if scheme == FILE_SCHEME:
+                from indexer.stores.file import FileConnection
+
+                return FileConnection(self._threads, options.file)
+            case _:
+                from indexer.stores import http
+
+                return await stack.enter_async_context(http.connect())
 
 
 def bucket_of(uri: SourceUri, options: SourceOptions) -> str:

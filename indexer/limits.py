@@ -313,6 +313,9 @@ FOLDER_INDEX_WAIT_S_MAX: Final = 60.0
 """How long a page waits while another one's folder index is made anew, at some million entries a
 second."""
 
+FILE_THREADS_MAX: Final = 16
+"""Threads that wait for file systems: as many answers of a file server are under way at once."""
+
 TREE_NAMES_HELD_MAX: Final = 1_000_000
 """Names of folders that a store which is walked holds, in all; each is some 80 bytes."""
 

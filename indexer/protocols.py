@@ -162,11 +162,12 @@ class LoneObject:
     """An object that is a source by itself: a page of one row, and the store of it.
 
     The row's path is the last component of the object's key. The store is asked for nothing but
-    `head` and `read` of that path.
+    `head` and `read` of that path. `notices` are as those of an `OpenedSource`.
     """
 
     row: Page
     store: Store
+    notices: Callable[[], tuple[str, ...]] = tuple
 
 
 class Connection(Protocol):

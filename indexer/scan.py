@@ -217,7 +217,8 @@ class SourceScan:
             scan.ref = SourceRef(str(self._uri), self._source.mount)
             scan.record["uri"] = str(self._uri)
             await self._take_object(reached, source, scan, lone[0])
-        scan.notices = (*source.warnings, *source.notices())
+        notices = [found.notices for found in lone] or [source.notices]
+        scan.notices = (*source.warnings, *notices[0]())
         scan.is_one_look = self._wanted.is_listed(source.store.properties)
         if source.opened_at is None:
             scan.touched = None

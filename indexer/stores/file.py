@@ -78,7 +78,13 @@ class FileConnection:
         with translated(folder):
             store = await self._threads.run(self._opened, uri, self._options.symlinks)
         record = {"uri": folder, "operation": "scandir", "symlinks": self._options.symlinks}
-        return OpenedSource(folder=folder, store=store, record=record)
+        return OpenedSource(
+            folder=folder,
+            store=store,
+            record=record,
+            opened_at=datetime.now(UTC),
+            notices=store.notices,
+        )
 
     async def lone_object(
         self, uri: SourceUri, *, as_of: datetime | None = None

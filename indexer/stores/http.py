@@ -112,7 +112,7 @@ class HTTPConnection:
                 return None
             raise
         store = UrlStore(self._client, [ListedUrl(path, url)], has_uris=own is not None)
-        return LoneObject(page_of_heads([(path, head)]), store)
+        return LoneObject(page_of_heads([(path, head)]), store, store.notices)
 
     async def credentials(self) -> str:
         """See `protocols.Connection`."""
@@ -221,7 +221,8 @@ def _opened(
     record = {"uri": folder, "operation": operation}
     if answer is not None:
         record["server"] = (answer.header("Server") or "unknown")[:200]
-    return OpenedSource(folder, store, record, opened_at=None if answer is None else answer.date)
+    opened_at = None if answer is None else answer.date
+    return OpenedSource(folder, store, record, opened_at=opened_at, notices=store.notices)
 
 
 def _means_no_folder(error: IndexerError, *, is_folder: bool) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy import web_server
-from deploy.web_server import APACHE, NGINX, DebianProgram, ServerError, WebServer
+from deploy.processes import ServerError
+from deploy.web_server import APACHE, NGINX, DebianProgram, WebServer
 
 programs = pytest.mark.parametrize("program", [NGINX, APACHE], ids=lambda program: program.name)
 
@@ -64,16 +65,13 @@ def test_packages_are_downloaded_once(
     said = tmp_path / "said"
     tools = Path(environ["PATH"])
     script(tools / "apt-get", f'echo "$@" >>{said}; : >one.deb')
-    script(
-        tools / "dpkg",
-        f'mkdir -p "$3/usr/sbin" && cp {script(tmp_path / "x", "exit 0")} "$3/{program.binary}"',
-    )
+    packed = script(tmp_path / "packed", "exit 0")
+    script(tools / "dpkg", f'mkdir -p "$3/usr/sbin" && cp {packed} "$3/{program.binary}"')
+    kept = tmp_path / ".cache/bucket-indexer"
     for _ in range(2):
         found, origin = program.find(environ)
         assert origin == "the cache folder"
-        assert found == str(
-            tmp_path / f".cache/bucket-indexer/{program.name}-debian" / program.binary
-        )
+        assert found == str(kept / f"{program.name}-debian" / program.binary)
     assert said.read_text().split() == ["download", *program.packages]
     assert len(list(kept.iterdir())) == 1
 
