@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from deploy import gcs_server
-from deploy.gcs_server import FAKE_GCS, GCSServer, ServerError, find_program
+from deploy.gcs_server import FAKE_GCS, GCSServer, find_program
+from deploy.processes import ServerError
 from indexer.protocols import GCSOptions
 from indexer.stores.gcs import connect
 from indexer.telemetry import Counters
