@@ -124,7 +124,8 @@ class Bucket:
         place = bisect_left(self.keys, key)
         if place == len(self.keys) or self.keys[place] != key:
             return ()
-        return (Generation(GENERATED_MS, body_of(key)),)
+        made = self._generations[key] = (Generation(GENERATED_MS, body_of(key)),)
+        return made
 
     def live(self, key: bytes) -> Generation | None:
         """The generation that a plain GET sees."""
