@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from deploy import s3_server
+from deploy import processes
 from deploy.s3_server import S3Server, ServerError
 
 if TYPE_CHECKING:
@@ -75,8 +75,6 @@ COMMAND_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 10.0
 DAEMON_START_TIMEOUT_S: Final = 60.0
 DAEMON_START_POLL_S: Final = 0.05
-DAEMON_LOG: Final = "server.log"
-"""Where the keeper of `s3_server` lets a server write, in the folder that it removes in the end."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -443,16 +441,15 @@ def _daemon(environment: MutableMapping[str, str]) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="bucket-indexer-demo-"))
     try:
         _use_folder(environment, folder)
-        order = {"command": _words(SERVE), "clear_up": [], "folder": str(folder)}
         with subprocess.Popen(
-            [sys.executable, "-I", s3_server.__file__, s3_server.KEEP, json.dumps(order)],
+            processes.keeper_command(_words(SERVE), folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for this process, which ends it in its turn
         ) as keeper:
             try:
-                said = _first_words(keeper, folder / DAEMON_LOG)
+                said = _first_words(keeper, folder / processes.LOG)
                 print("\n".join(said), flush=True)
                 yield said[0]
             finally:
@@ -479,7 +476,7 @@ def _first_words(keeper: subprocess.Popen[bytes], log: Path) -> Sequence[str]:
 def _stop(keeper: subprocess.Popen[bytes]) -> None:
     keeper.terminate()
     try:
-        keeper.wait(s3_server.KEEPER_STOP_TIMEOUT_S)
+        keeper.wait(processes.KEEPER_STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         os.killpg(keeper.pid, signal.SIGKILL)  # the daemon is in its group
 

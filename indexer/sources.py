@@ -25,7 +25,9 @@ from indexer.telemetry import without_credentials
 
 _BUCKET_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _SCHEME_PATTERN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_MOUNTED_PATTERN: Final = re.compile(r"([^=]*)=([A-Za-z][A-Za-z0-9+.-]*://.*)", re.DOTALL)
+_MOUNTED_PATTERN: Final = re.compile(
+    r"(?![A-Za-z][A-Za-z0-9+.-]*://|/[^=]*=)([^=]*)=([A-Za-z][A-Za-z0-9+.-]*://.*)", re.DOTALL
+)
 
 BUCKET_SCHEMES: Final = ("s3", "gs")
 WEB_SCHEMES: Final = ("http", "https")

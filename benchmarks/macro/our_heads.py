@@ -16,6 +16,7 @@ from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import connect
 from indexer.stores.wrappers import Limiters, ResilientConnection
 from indexer.telemetry import Counters
+from workers.caps import Caps
 from workers.clock import SystemClock
 from workers.limiter import Limiter
 from workers.retry import Retry
@@ -27,6 +28,7 @@ async def main(bucket: str, objects: int, in_flight: int, count: int) -> None:
     async with connect(S3Options(), MemoryFacts(), counters) as connection:
         resilient = ResilientConnection(
             connection,
+            caps=Caps(in_flight),
             limiters=Limiters(*(Limiter.fixed(in_flight) for _ in range(3))),
             retry=Retry(),
             first_contact=Retry(),

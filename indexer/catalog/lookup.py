@@ -40,6 +40,11 @@ def find_newest(connection: Connection, artifact_id: int, *, partial: bool) -> i
     return _newest(connection, artifact_id, versions.c.consistency == Consistency.PARTIAL.value)
 
 
+def find_digest(connection: Connection, artifact_id: int, manifest_digest: str) -> int | None:
+    """The id of the newest version that has the digest."""
+    return _newest(connection, artifact_id, versions.c.manifest_digest == manifest_digest)
+
+
 def find_alias(connection: Connection, artifact_id: int, alias: str) -> int | None:
     """The id of the version that an alias names."""
     return connection.execute(
@@ -85,7 +90,7 @@ def require_version(connection: Connection, name: ArtifactName, selector: str) -
     if match := VERSION_PATTERN.fullmatch(selector):
         found = _newest(connection, artifact_id, versions.c.number == int(match.group(1)))
     elif DIGEST_PATTERN.fullmatch(selector):
-        found = _newest(connection, artifact_id, versions.c.manifest_digest == selector)
+        found = find_digest(connection, artifact_id, selector)
     else:
         found = find_alias(connection, artifact_id, selector)
     if found is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from indexer.errors import Ability, NoSuchObject, NoSuchSource, ObjectChanged
+from indexer.errors import Ability, InvalidSetting, NoSuchObject, NoSuchSource, ObjectChanged
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
 from indexer.limits import PAGE_ROWS
 from indexer.objects import Head, Pin, page_of_heads
@@ -163,7 +163,7 @@ class MemoryConnection:
         self, uri: SourceUri, *, without: Collection[Ability] = (), as_of: datetime | None = None
     ) -> OpenedSource:
         """See `protocols.Connection`; it keeps the newest versions alone."""
-        assert as_of is None
+        _check_now(uri, as_of)
         objects, prefix = self._bucket(uri), uri.folder.key.encode()
         properties = replace(
             self.properties,
@@ -187,7 +187,7 @@ class MemoryConnection:
         self, uri: SourceUri, *, as_of: datetime | None = None
     ) -> LoneObject | None:
         """See `protocols.Connection`."""
-        assert as_of is None
+        _check_now(uri, as_of)
         key = uri.key.encode()
         found = None if uri.names_folder else self._bucket(uri).get(key)
         if found is None:
@@ -209,6 +209,11 @@ class MemoryConnection:
         if found is None or properties.versions:
             return found
         return replace(found, version_id=None)
+
+
+def _check_now(uri: SourceUri, as_of: datetime | None) -> None:
+    if as_of is not None:
+        raise InvalidSetting(f"{uri} keeps no older versions; leave --as-of out.")
 
 
 def page_of(entries: Iterable[tuple[bytes, MemoryObject | None]]) -> Page:

@@ -3,19 +3,21 @@
 Invariants
   * A key that is asked for lies below the source's prefix; what is said of it elsewhere is relative
     to that prefix.
-  * Version ids come from ListObjectVersions, of which the newest version of a key is kept if it is
-    an object. A page begins after a key, never between its versions, unless the server's own cursor
-    says so.
+  * Version ids come from ListObjectVersions, of which the newest version of a key, or the newest
+    one of a moment, is kept if it is an object. A page begins after a key, never between its
+    versions, unless the server's own cursor says so.
   * What a server does not honour is known before it is relied on: from its name, or from a probe
     whose answers are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
+
+import pyarrow as pa
 
 from indexer.errors import (
     Ability,
@@ -26,6 +28,7 @@ from indexer.errors import (
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
 from indexer.limits import PAGE_ROWS, PAGES_PER_TURN_MAX
 from indexer.objects import Head, Pin, page_of_heads
+from indexer.page import Page, make_page, paths_of
 from indexer.protocols import (
     EndpointFacts,
     ListedPage,
@@ -38,11 +41,11 @@ from indexer.protocols import (
 from indexer.sources import SourceUri
 from indexer.stores.s3_client import chosen_endpoint
 from indexer.stores.s3_clients import ClientPool, CountedClient, SharedClient
-from indexer.stores.s3_errors import translated
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_minio import Directories
 from indexer.stores.s3_objects import Caller, S3Objects
-from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
+from indexer.stores.s3_probe import Facts, known_facts, probe, probe_versions, read_facts
+from indexer.stores.s3_versioning import ask_versioning, check_moment, check_order
 from indexer.telemetry import Counters
 from workers.clock import SystemClock
 from workers.turns import Turns
@@ -113,92 +116,103 @@ class S3Connection:
         self, uri: SourceUri, *, without: Collection[Ability] = (), as_of: datetime | None = None
     ) -> OpenedSource:
         """See `protocols.Connection`."""
-        assert as_of is None
         prefix = uri.key if uri.names_folder else uri.key + "/"
         folder = f"s3://{uri.bucket}/{prefix}"
-        versioning, server = await self.versioning(uri.bucket)
-        versions = versioning != "off" and "versions" not in without
-        lister = S3Lister(
-            self._client, uri.bucket, prefix, self._options.request_payer, self._turns
-        )
-        facts = known_facts(server) or await self._probed(lister, server)
-        warnings = []
-        if "versions" in without:
+        versioning = await ask_versioning(self._client, uri.bucket)
+        warnings: list[str] = []
+        if as_of is not None:
+            warnings += check_moment(f"s3://{uri.bucket}", as_of, versioning, without)
+        lister = self._lister(uri.bucket, prefix, as_of)
+        wants_versions = versioning.state != "off" and "versions" not in without
+        facts = await self._facts_of(lister, versioning.server, versions=wants_versions)
+        lister.has_v2 = facts.has_v2 is not False
+        if as_of is not None:
+            check_order(f"s3://{uri.bucket}", facts.versions)
+        versions = wants_versions and facts.lists_versions
+        if versions != (versioning.state != "off"):
             warnings.append(UNLISTED_VERSIONS.format(reason="denied, or listed out of order"))
         if "parallel" in without:
             warnings.append("The server's listing broke its own rules; it was listed serially.")
+        parallel = "parallel" not in without
         properties = StoreProperties(
             key_bytes_max=KEY_BYTES_MAX - len(prefix.encode()),
-            parallel=facts.resumes and "parallel" not in without,
+            parallel=facts.resumes(versions=versions) and parallel,
             resume=facts.resume,
             versions=versions,
-            end_believed_below=facts.end_believed_below(
-                versions=versions, parallel="parallel" not in without
-            ),
+            end_believed_below=facts.end_believed_below(versions=versions, parallel=parallel),
         )
-        region = self._client.meta.region_name
         return OpenedSource(
             folder=folder,
-            store=S3Store(lister, S3Objects(self._caller, uri.bucket, prefix), properties),
+            store=S3Store(lister, self._objects(uri.bucket, prefix), properties),
             record={
                 "uri": folder,
                 "endpoint": self.endpoint,
                 "endpoint_from": chosen_endpoint(self._options).origin,
-                "region": region,
-                "server": server,
-                "versioning": versioning,
+                "region": self._client.meta.region_name,
+                "server": versioning.server,
+                "versioning": versioning.state,
                 "operation": lister.operation(versions=versions),
             },
             warnings=tuple(warnings),
+            abilities=facts.abilities(keeps_versions=versioning.state != "off"),
+            opened_at=versioning.answered_at,
         )
-
-    async def versioning(self, bucket: str) -> tuple[str, str]:
-        """`on`, `off` or `unknown` for a bucket, and what its server calls itself.
-
-        A suspended bucket still holds versions and is `on`. Who may not ask is told `unknown`.
-        """
-        uri = f"s3://{bucket}"
-        with translated(uri):
-            try:
-                response = await self._client.get_bucket_versioning(Bucket=bucket)
-            except self._client.exceptions.ClientError as error:
-                response = error.response
-                code = response.get("Error", {}).get("Code", "")
-                if code in {"NotImplemented", "MethodNotAllowed", "501", "405"}:
-                    return "off", _server_of(response)
-                if code not in {"AccessDenied", "403", "Forbidden"}:
-                    raise
-                return "unknown", _server_of(response)
-        return ("on" if response.get("Status") else "off"), _server_of(response)
 
     async def lone_object(
         self, uri: SourceUri, *, as_of: datetime | None = None
     ) -> LoneObject | None:
         """See `protocols.Connection`."""
-        assert as_of is None
         if uri.names_folder:
             return None
+        objects = self._objects(uri.bucket, uri.parent.key)
         prefix = uri.parent.key
+        properties = StoreProperties(KEY_BYTES_MAX - len(prefix.encode()))
+        store = S3Store(self._lister(uri.bucket, prefix, None), objects, properties)
+        if as_of is not None:
+            row = await self._lone_row(uri, as_of)
+            return None if row is None else LoneObject(row, store)
         name = Key(uri.key.removeprefix(prefix).encode())
-        objects = S3Objects(self._caller, uri.bucket, prefix)
         try:
             head = await objects.head(name)
         except (NotFound, AccessDenied):
             # Without the right to read objects a HEAD is denied, whether there is one or not.
             return None
-        lister = S3Lister(
-            self._client, uri.bucket, prefix, self._options.request_payer, self._turns
-        )
-        store = S3Store(lister, objects, StoreProperties(KEY_BYTES_MAX - len(prefix.encode())))
         return LoneObject(page_of_heads([(name, head)]), store)
 
-    async def _probed(self, lister: S3Lister, server: str) -> Facts:
+    async def _lone_row(self, uri: SourceUri, as_of: datetime) -> Page | None:
+        """The row of an object as it was, as a listing of its versions tells it."""
+        versioning = await ask_versioning(self._client, uri.bucket)
+        check_moment(f"s3://{uri.bucket}", as_of, versioning, ())
+        lister = self._lister(uri.bucket, uri.key, as_of)
+        # The key that is the prefix comes before all others that have it.
+        listing = await lister.list_decided(versions=True, after=None)
+        row = listing.rows.slice(0, 1)
+        if paths_of(row) != [b""]:
+            return None
+        name = pa.array([uri.key.rpartition("/")[2].encode()], pa.binary())
+        columns = dict(zip(row.schema.names, row.columns, strict=True))
+        return make_page({**columns, "path": name})
+
+    def _objects(self, bucket: str, prefix: str) -> S3Objects:
+        return S3Objects(self._caller, bucket, prefix)
+
+    def _lister(self, bucket: str, prefix: str, as_of: datetime | None) -> S3Lister:
+        payer = self._options.request_payer
+        return S3Lister(self._client, bucket, prefix, payer, self._turns, as_of=as_of)
+
+    async def _facts_of(self, lister: S3Lister, server: str, *, versions: bool) -> Facts:
+        """What the endpoint honours: known, kept, or asked for now, of versions if they matter."""
+        known = known_facts(server)
+        if known is not None:
+            return known
         async with self._shared.asking:
             kept = await self._facts.get_facts(self.endpoint)
-            if kept is not None:
-                return read_facts(kept)
-            facts = await probe(lister, server)
-            if facts.is_conclusive:
+            facts = await probe(lister, server) if kept is None else read_facts(kept)
+            is_news = kept is None and facts.is_conclusive
+            if versions and facts.versions is None:
+                facts = await probe_versions(lister, facts)
+                is_news = facts.is_conclusive and (is_news or facts.versions is not None)
+            if is_news:
                 await self._facts.put_facts(self.endpoint, facts.document())
             return facts
 
@@ -210,7 +224,7 @@ class S3Store:
         self._lister = lister
         self._objects = objects
         self._properties = properties
-        self._directories = Directories(self._page)
+        self._directories = Directories(self._page_and_keys)
 
     @property
     def properties(self) -> StoreProperties:
@@ -223,7 +237,8 @@ class S3Store:
         """See `protocols.Store`."""
         if self._properties.resume == "directory" and token is None:
             return await self._directories.page_after(keys, prefix)
-        return await self._page(keys.after, prefix, token=token)
+        page, _ = await self._page_and_keys(keys.after, prefix, token=token)
+        return page
 
     async def head(
         self, key: Key, *, version_id: str | None = None, checksum: bool = False
@@ -237,11 +252,11 @@ class S3Store:
         """See `protocols.Store`."""
         await self._objects.read(key, pin, sink, start=start, end=end)
 
-    async def _page(
+    async def _page_and_keys(
         self, after: Key | None, prefix: Key, *, token: str | None = None, rows: int = PAGE_ROWS
-    ) -> ListedPage:
+    ) -> tuple[ListedPage, Sequence[bytes]]:
         versions = self._properties.versions
-        listing = await self._lister.list(
+        listing = await self._lister.list_decided(
             versions=versions, after=after, below=prefix, token=token, rows=rows
         )
         if not listing.first_is_latest and token is None:
@@ -249,7 +264,7 @@ class S3Store:
                 f"{self._lister.uri}: the server does not list a key's newest version first",
                 do_without="versions",
             )
-        return ListedPage(
+        page = ListedPage(
             rows=listing.rows,
             entries=listing.entries,
             first=listing.first,
@@ -257,8 +272,4 @@ class S3Store:
             more=listing.more,
             token=listing.token,
         )
-
-
-def _server_of(response: Mapping[str, Any]) -> str:
-    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return str(headers.get("server", "unknown"))
+        return page, listing.keys

@@ -4,6 +4,7 @@ Invariants
   * Credentials come from aiobotocore's own chain and are refreshed by it; none is read, kept or
     logged here.
   * botocore's retries are off: `workers.retry` is the only retrier.
+  * Answers are read whole, within bounds.
   * Listing responses come back as bytes. botocore's parser takes 100 ms for a page of 1,000 keys
     and its handler for errors in a 200 response parses the body a second time; both are replaced
     through botocore's own seams, for the list operations alone.
@@ -27,9 +28,10 @@ from indexer import __version__
 from indexer.errors import InvalidSetting, MissingCredentials
 from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
 from indexer.protocols import S3Options
+from indexer.stores.s3_bodies import BoundedSession
 from indexer.stores.s3_errors import translated
 
-RAW_OPERATIONS: Final = frozenset(("ListObjectsV2", "ListObjectVersions"))
+RAW_OPERATIONS: Final = frozenset(("ListObjects", "ListObjectsV2", "ListObjectVersions"))
 
 ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_S3_ENDPOINT_URL")
 """Where an endpoint may be named in the environment; the first one that is set wins."""
@@ -106,6 +108,7 @@ async def open_client(
                 max_pool_connections=IN_FLIGHT_MAX,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=REQUEST_TIMEOUT_S,
+                http_session_cls=BoundedSession,
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),

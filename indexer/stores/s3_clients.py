@@ -33,7 +33,13 @@ from workers.clock import Clock
 from workers.turns import Turns
 
 COUNTED: Final = frozenset(
-    ("get_bucket_versioning", "head_object", "list_object_versions", "list_objects_v2")
+    (
+        "get_bucket_versioning",
+        "head_object",
+        "list_object_versions",
+        "list_objects",
+        "list_objects_v2",
+    )
 )
 """The operations that are requests of a job."""
 

@@ -1,47 +1,102 @@
-"""The two list operations of S3 on one prefix of one bucket.
+"""The list operations of S3 on one prefix of one bucket.
 
 Invariants
   * A key that is asked for is told relative to the prefix, and lies below it.
   * What comes back is a listing: an error inside of a 200 response is raised.
   * Making a request and parsing a page block the loop for some milliseconds each; of both, all jobs
     together do only so many in one turn of it.
+  * Where a moment is asked for, versions of that moment come or an error: never what is there now.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
 
-from indexer.errors import AccessDenied, BrokenListing, VersionsDenied, said_of
+from botocore.exceptions import ClientError
+
+from indexer.errors import (
+    AccessDenied,
+    BrokenListing,
+    IndexerError,
+    UsageError,
+    VersionsDenied,
+    said_of,
+)
 from indexer.keyspace import Key
-from indexer.limits import PAGE_ROWS
+from indexer.limits import PAGE_ROWS, VERSION_PAGES_MAX
 from indexer.stores.s3_errors import server_error, translated
-from indexer.stores.s3_wire import Listing, Operation, error_in, parse_listing
+from indexer.stores.s3_versions import VersionOrder
+from indexer.stores.s3_wire import (
+    Listing,
+    Operation,
+    Question,
+    error_in,
+    parse_listing,
+    parse_order,
+)
 from workers.turns import Turns
+
+UNKNOWN_CODES: Final = frozenset(
+    ("NotImplemented", "MethodNotAllowed", "InvalidArgument", "InvalidRequest", "NotSupported",
+     "UnsupportedOperation", "UnsupportedArgument", "UnsupportedParameter", "400", "405", "501")
+)  # fmt: skip
+"""What servers say that do not know an operation, or a parameter that tells it from another."""
+
+_BEGINNING: Final[Mapping[Operation, str]] = {
+    "ListObjects": "Marker",
+    "ListObjectsV2": "StartAfter",
+    "ListObjectVersions": "KeyMarker",
+}
+_GOING_ON: Final[Mapping[Operation, str]] = {
+    "ListObjects": "Marker",
+    "ListObjectsV2": "ContinuationToken",
+}
+
+
+class UnknownOperation(IndexerError):
+    """The server does not know this operation."""
 
 
 class S3Lister:
-    """The two list operations on one prefix of one bucket."""
+    """The list operations on one prefix of one bucket.
+
+    Where `has_v2` is false, objects are listed by ListObjects. With `as_of`, versions are those of
+    that moment.
+    """
 
     def __init__(
-        self, client: Any, bucket: str, prefix: str, payer: str | None, turns: Turns
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str,
+        payer: str | None,
+        turns: Turns,
+        *,
+        as_of: datetime | None = None,
     ) -> None:
         self._client = client
         self._bucket = bucket
         self._payer = payer
         self._turns = turns
+        self._as_of = as_of
         self.prefix = prefix
+        self.has_v2 = True
 
     @property
     def uri(self) -> str:
-        """The folder's canonical URI."""
+        """The canonical URI of what is listed."""
         return f"s3://{self._bucket}/{self.prefix}"
 
-    @staticmethod
-    def operation(*, versions: bool) -> Operation:
+    def operation(self, *, versions: bool) -> Operation:
         """The name of the operation that lists objects, or versions."""
-        return "ListObjectVersions" if versions else "ListObjectsV2"
+        if versions:
+            return "ListObjectVersions"
+        return "ListObjectsV2" if self.has_v2 else "ListObjects"
 
     async def list(
         self,
@@ -52,43 +107,147 @@ class S3Lister:
         token: str | None = None,
         rows: int = PAGE_ROWS,
     ) -> Listing:
-        """One response: at most `rows` keys after `after`, all below `below`."""
-        parameters: dict[str, Any] = {
+        """One response: at most `rows` keys after `after`, all below `below`.
+
+        Raises `UnknownOperation` where the server does not know the operation.
+        """
+        operation = self.operation(versions=versions)
+        told: Key | None = None
+        if token is not None:
+            place, told = self._going_on(operation, token)
+        else:
+            place = {} if after is None else {_BEGINNING[operation]: self._key(after)}
+            # Some servers begin with the very key that they are to begin after.
+            told = after if versions else None
+        body = await self._ask(operation, below, place, rows)
+        with said_of(self.uri), self._as_asked():
+            question = Question(operation, self.prefix.encode(), told, self._as_of)
+            listing = parse_listing(body, question)
+        if versions and self._as_of is not None:
+            return self._with_told(listing, listing.last or told)
+        return listing
+
+    async def list_decided(
+        self,
+        *,
+        versions: bool,
+        after: Key | None,
+        below: Key = Key(b""),
+        token: str | None = None,
+        rows: int = PAGE_ROWS,
+    ) -> Listing:
+        """Like `list`, but goes on while all that came are versions of a key that is undecided.
+
+        Raises `UsageError` when there are too many of them.
+        """
+        listing = await self.list(
+            versions=versions, after=after, below=below, token=token, rows=rows
+        )
+        pages = 1
+        while listing.is_undecided and listing.more:
+            if listing.token in (None, token):
+                raise BrokenListing(f"{self.uri}: the server does not go on with a key's versions")
+            if pages == VERSION_PAGES_MAX:
+                raise UsageError(
+                    f"{self.uri}: {listing.keys[-1]!r} has more than {pages * rows:,} versions "
+                    f"after that moment, too many to look through. Choose a later one."
+                )
+            token = listing.token
+            following = await self.list(
+                versions=versions, after=None, below=below, token=token, rows=rows
+            )
+            listing = replace(
+                following,
+                entries=listing.entries + following.entries,
+                keys=[*listing.keys[-1:], *following.keys],
+                first_is_latest=listing.first_is_latest,
+            )
+            pages += 1
+        return listing
+
+    async def version_order(
+        self, *, after: Key | None = None, rows: int = PAGE_ROWS
+    ) -> tuple[VersionOrder | None, Sequence[bytes]]:
+        """In which order versions are listed, if one page shows it, and the keys of that page."""
+        place = {} if after is None else {"KeyMarker": self._key(after)}
+        body = await self._ask("ListObjectVersions", Key(b""), place, rows)
+        with said_of(self.uri):
+            return parse_order(body, self.prefix.encode())
+
+    async def _ask(
+        self, operation: Operation, below: Key, place: Mapping[str, str], rows: int
+    ) -> bytes:
+        """The body that answers."""
+        call = {
+            "ListObjects": self._client.list_objects,
+            "ListObjectsV2": self._client.list_objects_v2,
+            "ListObjectVersions": self._client.list_object_versions,
+        }[operation]
+        parameters = {
             "Bucket": self._bucket,
             "Prefix": self._key(below),
             "MaxKeys": rows,
             "EncodingType": "url",
+            **place,
         }
         if self._payer:
             parameters["RequestPayer"] = self._payer
-        if versions:
-            parameters |= self._version_markers(after, token)
-            call = self._client.list_object_versions
-        else:
-            if token is not None:
-                parameters["ContinuationToken"] = token
-            elif after is not None:
-                parameters["StartAfter"] = self._key(after)
-            call = self._client.list_objects_v2
         await self._turns.take()
-        try:
-            with translated(self.uri):
+        with self._denials(operation), said_of(self.uri), translated(self.uri):
+            try:
                 body: bytes = (await call(**parameters))["Body"]
-        except AccessDenied as error:
-            if versions:
-                raise VersionsDenied(str(error)) from error
-            raise
-        if said := error_in(body):
-            raise server_error(self.uri, *said)
+            except ClientError as error:
+                code = error.response.get("Error", {}).get("Code", "")
+                if code in UNKNOWN_CODES:
+                    said = error.response["Error"].get("Message", "")
+                    raise UnknownOperation(
+                        f"{self.uri}: the server answered {operation} with {code}: {said}"
+                    ) from error
+                raise
+            if said := error_in(body):
+                raise server_error(self.uri, *said)
         await self._turns.take()
-        with said_of(self.uri):
-            return parse_listing(body, self.operation(versions=versions), self.prefix.encode())
+        return body
 
-    def _version_markers(self, after: Key | None, token: str | None) -> Mapping[str, str]:
-        if token is not None:
-            key, version = json.loads(token)
-            return {"KeyMarker": key} | ({"VersionIdMarker": version} if version else {})
-        return {} if after is None else {"KeyMarker": self._key(after)}
+    @contextmanager
+    def _denials(self, operation: Operation) -> Iterator[None]:
+        """Tells what it means that versions may not be listed."""
+        try:
+            yield
+        except AccessDenied as error:
+            if operation != "ListObjectVersions":
+                raise
+            if self._as_of is None:
+                raise VersionsDenied(str(error)) from error
+            raise AccessDenied(
+                f"{error} What was there at an earlier moment is known from versions alone, which "
+                f"need s3:ListBucketVersions."
+            ) from error
+
+    @contextmanager
+    def _as_asked(self) -> Iterator[None]:
+        """Lets no job do without versions when it asked for a moment."""
+        try:
+            yield
+        except BrokenListing as error:
+            if self._as_of is not None and error.do_without == "versions":
+                error.do_without = None
+            raise
+
+    def _going_on(self, operation: Operation, token: str) -> tuple[Mapping[str, str], Key | None]:
+        """The parameters by which a listing goes on, and the key that was told already."""
+        if operation != "ListObjectVersions":
+            return {_GOING_ON[operation]: token}, None
+        key, version, *told = json.loads(token)
+        place = {"KeyMarker": key} | ({"VersionIdMarker": version} if version else {})
+        return place, Key(bytes.fromhex(told[0])) if told else None
+
+    @staticmethod
+    def _with_told(listing: Listing, told: Key | None) -> Listing:
+        """The listing, its token saying which key is not to be told again."""
+        if listing.token is None or told is None:
+            return listing
+        return replace(listing, token=json.dumps([*json.loads(listing.token), told.hex()]))
 
     def _key(self, relative: Key) -> str:
         try:

@@ -18,14 +18,13 @@ Invariants
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
 from indexer.errors import BrokenListing
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import PAGE_ROWS
-from indexer.page import paths_of
 from indexer.protocols import ListedPage
 
 NEIGHBOURS_MAX: Final = 60
@@ -41,11 +40,15 @@ assert PAGE_ROWS // 16 + 4 > NEIGHBOURS_MAX
 
 
 class Ask(Protocol):
-    """Asks for at most `rows` keys after a key, or from the first one, that have a prefix."""
+    """Asks for at most `rows` keys after a key, or from the first one, that have a prefix.
+
+    The second part of the answer are all keys that were listed, shown or not. A deleted object may
+    be among them, which the walk does not count: a directory then seems more crowded than it is.
+    """
 
     async def __call__(
         self, after: Key | None, prefix: Key, *, rows: int = PAGE_ROWS
-    ) -> ListedPage: ...
+    ) -> tuple[ListedPage, Sequence[bytes]]: ...
 
 
 class Directories:
@@ -84,9 +87,9 @@ class Directories:
         return replace(page, more=True, token=None) if page.entries else page
 
     async def _page(self, after: Key | None, prefix: Key) -> ListedPage:
-        page = await self._ask(after, prefix)
+        page, keys = await self._ask(after, prefix)
         if page.last is not None:
-            self._learn(page, after, prefix)
+            self._learn(keys, page.last, after, prefix)
         return page
 
     async def _crowded_directory(
@@ -104,19 +107,17 @@ class Directories:
 
     async def _look(self, directory: Key) -> bool:
         """Whether a directory has many neighbours."""
-        page = await self._ask(None, Key(directory[:-1]), rows=self._neighbours_max + 1)
-        neighbours = bisect_left(paths_of(page.rows), directory)
-        # Deleted keys and old versions may fill the page.
+        page, keys = await self._ask(None, Key(directory[:-1]), rows=self._neighbours_max + 1)
+        neighbours = _count(keys[: bisect_left(keys, directory)])
+        # Old versions may fill the page.
         goes_on = page.more and page.last is not None and page.last < directory
         return goes_on or neighbours > self._neighbours_max
 
-    def _learn(self, page: ListedPage, after: Key | None, prefix: Key) -> None:
+    def _learn(self, keys: Sequence[bytes], last: Key, after: Key | None, prefix: Key) -> None:
         """Counts the neighbours of the directories in which the next page begins."""
-        assert page.last is not None
-        paths = paths_of(page.rows)
-        for directory in _directories(page.last, prefix):
+        for directory in _directories(last, prefix):
             name = directory[:-1]
-            neighbours = bisect_left(paths, directory) - bisect_left(paths, name)
+            neighbours = _count(keys[bisect_left(keys, name) : bisect_left(keys, directory)])
             if neighbours > self._neighbours_max:
                 self._know(directory, is_crowded=True)
             elif after is None or after < name:
@@ -126,6 +127,11 @@ class Directories:
         if len(self._crowded) >= DIRECTORIES_KNOWN_MAX:
             self._crowded.clear()
         self._crowded[directory] = is_crowded
+
+
+def _count(keys: Sequence[bytes]) -> int:
+    """How many objects there are; versions of one have the same key."""
+    return len(set(keys))
 
 
 def _directories(key: Key, prefix: Key) -> Iterator[Key]:

@@ -2,14 +2,13 @@
 
 Invariants
   * Keys come out as the very bytes that the server names, without the source's prefix; they are
-    URL-decoded only where the response itself says that they are encoded.
-  * The fast path matches every row against the shape of the first one, and is believed only when
-    it found as many rows as the body has opening tags; else lxml reads the body, in whatever order
-    its elements stand.
+    URL-decoded only where the response itself says that they are encoded. Where they are not, a key
+    that XML may have changed on its way raises.
   * A body that is cut off, that is an error, or that contradicts its own counts raises; it is never
     taken for a short listing.
 
-The formats are those of ListObjectsV2 and ListObjectVersions in the Amazon S3 API Reference.
+The formats are those of ListObjects, ListObjectsV2 and ListObjectVersions in the Amazon S3 API
+Reference.
 """
 
 from __future__ import annotations
@@ -17,49 +16,54 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from html import unescape
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import compress
-from operator import gt, ne
-from typing import Final, Literal
-from urllib.parse import unquote_plus, unquote_to_bytes
+from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.errors import BrokenListing, StoreUnavailable
+from indexer.errors import BrokenListing
 from indexer.keyspace import Key
 from indexer.page import Page, empty_page, make_page, pack_etags
+from indexer.stores.s3_versions import (
+    Shown,
+    VersionOrder,
+    VersionRows,
+    at,
+    interleaved,
+    newest,
+    order_of,
+)
+from indexer.stores.s3_xml import TAG, Columns, Operation, read_columns, unquoted
 
-Operation = Literal["ListObjectsV2", "ListObjectVersions"]
+__all__ = ["Listing", "Operation", "Question", "error_in", "parse_listing", "unquoted"]
 
 # Never part of valid UTF-8, so that keys joined by it can be told apart after decoding.
 _SEPARATOR: Final = b"\xff"
 
-_ROW_TAGS: Final[dict[Operation, tuple[bytes, ...]]] = {
-    "ListObjectsV2": (b"Contents",),
-    "ListObjectVersions": (b"Version", b"DeleteMarker"),
-}
-_WANTED: Final = frozenset(
-    (b"Key", b"LastModified", b"ETag", b"Size", b"StorageClass", b"VersionId", b"IsLatest")
-)
-_ESCAPED: Final = (b"Key", b"VersionId", b"StorageClass")
-"""Columns whose text is taken as it stands, so that it must hold no entity."""
-_TAG: Final = b"<>"  # names the column that holds each row's own tag
-_LISTING_END: Final = re.compile(rb"</(?:\w+:)?List(?:Bucket|Versions)Result>\s*$")
 _ERROR: Final = re.compile(
     rb"<Error>.*?<Code>([^<]*)</Code>(?:.*?<Message>([^<]*)</Message>)?", re.DOTALL
 )
-_ANY_ROW: Final = re.compile(rb"<(?:\w+:)?(?:Contents|Version|DeleteMarker)[\s/>]")
-_TEXT_ELEMENT: Final = re.compile(rb"<(\w+)>([^<]*)</\1>")
-_ROW_ELEMENT: Final = re.compile(rb"<(\w+)>(?:([^<]*)</\1>)?")
-_QUOTE: Final = rb'(?:&quot;|&#34;|")'
-_CHECKSUMS: Final = rb"(?:<Checksum\w+>[^<]*</Checksum\w+>)*"
+_V1_MARKER: Final = re.compile(rb"<(?:\w+:)?Marker\s*/?>")
+_RAW_RETURN: Final = re.compile(rb"<(?:\w+:)?Key>[^<]*\r")
+_REPLACEMENT: Final = "\ufffd".encode()
+_NANOSECONDS: Final = pa.timestamp("ns", "UTC")
 
-_Shape = tuple[tuple[bytes, bool], ...]
-_Columns = dict[bytes, Sequence[bytes]]
-_Parsed = tuple[_Columns, dict[bytes, bytes]]
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked for: keys below `prefix`, for ListObjectVersions as they were at `as_of`.
+
+    `told` is a key that is not to be told again, though versions of it may come.
+    """
+
+    operation: Operation
+    prefix: bytes
+    told: Key | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,66 +71,71 @@ class Listing:
     """One listing response.
 
     `rows` are the live objects. `entries` counts all that the response lists, with old versions and
-    delete markers; `first` and `last` are the first and last key among those, below the prefix.
-    `first_is_latest` is false when the response begins in the middle of a key's versions. `token`
-    continues the listing where the server keeps a cursor.
+    delete markers, and `keys` are the keys of those, in order; `first` and `last` are the first and
+    last key that it decides on, below the prefix. `first_is_latest` is false when the response
+    begins in the middle of a key's versions. `token` continues the listing where the server keeps a
+    cursor. `is_undecided` is true when it lists versions and decides on no key, `is_v1` when the
+    answer is one to ListObjects.
     """
 
     rows: Page
     entries: int
+    keys: Sequence[bytes]
     first: Key | None
     last: Key | None
     first_is_latest: bool
     more: bool
     token: str | None
     is_url_encoded: bool
+    is_undecided: bool
+    is_v1: bool
 
 
-def parse_listing(body: bytes, operation: Operation, prefix: bytes) -> Listing:
-    """The listing in `body`, the response to `operation` for keys below `prefix`.
+def parse_listing(body: bytes, question: Question) -> Listing:
+    """The listing in `body`, the response to `question`.
 
     Raises `StoreUnavailable` when the body was cut off on its way, and `BrokenListing` when it
-    contradicts itself or names a key outside of `prefix`.
+    contradicts itself or names a key outside of the prefix.
     """
-    if not _LISTING_END.search(body, len(body) - 64):
-        raise StoreUnavailable("the server's listing was cut off on its way; try again")
-    columns, head = _fast_columns(body, operation) or _slow_columns(body, operation)
+    columns, head = read_columns(body, question.operation)
     is_url_encoded = head.get(b"EncodingType") == b"url"
-    keys = _below(prefix, columns.get(b"Key", ()), is_url_encoded=is_url_encoded)
+    keys = _keys(body, columns, question.prefix, is_url_encoded=is_url_encoded)
     if head.get(b"KeyCount", b"%d" % len(keys)) != b"%d" % len(keys):
         raise BrokenListing(f"the server says {head[b'KeyCount']!r} keys and lists {len(keys):,}")
-    versions = operation == "ListObjectVersions"
-    live = _live_rows(columns, keys) if versions and keys else None
+    more = head.get(b"IsTruncated") == b"true"
+    versions = question.operation == "ListObjectVersions"
+    marker = _marker(head, is_url_encoded=is_url_encoded)
+    if versions and keys:
+        columns, keys, shown = _shown(columns, keys, question, marker, more=more)
+    else:
+        first, last = (keys[0], keys[-1]) if keys else (None, None)
+        shown = Shown(None, first, last, first_is_latest=True)
     return Listing(
-        rows=_page(columns, keys, live),
+        rows=_page(columns, keys, shown.live),
         entries=len(keys),
-        first=Key(keys[0]) if keys else None,
-        last=Key(keys[-1]) if keys else None,
-        first_is_latest=not (versions and keys) or columns[b"IsLatest"][0] == b"true",
-        more=head.get(b"IsTruncated") == b"true",
-        token=_token(head, is_url_encoded=is_url_encoded),
+        keys=keys,
+        first=None if shown.first is None else Key(shown.first),
+        last=None if shown.last is None else Key(shown.last),
+        first_is_latest=shown.first_is_latest,
+        more=more,
+        token=_token(head, question, marker, keys, more=more),
         is_url_encoded=is_url_encoded,
+        is_undecided=bool(columns) and shown.last is None,
+        is_v1=not versions and b"KeyCount" not in head and bool(_V1_MARKER.search(body)),
     )
 
 
-def _token(head: dict[bytes, bytes], *, is_url_encoded: bool) -> str | None:
-    """The server's cursor. In version listings that is a pair of markers, kept as JSON."""
-    try:
-        if continuation := head.get(b"NextContinuationToken"):
-            return unescape(continuation.decode())
-        if marker := head.get(b"NextKeyMarker"):
-            key = unescape(marker.decode())
-            key = unquote_plus(key, errors="strict") if is_url_encoded else key
-            return json.dumps([key, unescape(head.get(b"NextVersionIdMarker", b"").decode())])
-    except UnicodeDecodeError as error:
-        raise BrokenListing("the server goes on after a key that is not UTF-8") from error
-    return None
+def parse_order(body: bytes, prefix: bytes) -> tuple[VersionOrder | None, list[bytes]]:
+    """In which order a response to ListObjectVersions lists them, and its keys in that order.
 
-
-def unquoted(etag: str) -> str:
-    """An ETag without its outer quotes; a weak one (`W/"…"`) keeps them."""
-    is_quoted = len(etag) > 1 and etag.startswith('"') and etag.endswith('"')
-    return etag[1:-1] if is_quoted else etag
+    None where it does not show that. Raises what `parse_listing` raises.
+    """
+    columns, head = read_columns(body, "ListObjectVersions")
+    is_url_encoded = head.get(b"EncodingType") == b"url"
+    keys = _keys(body, columns, prefix, is_url_encoded=is_url_encoded)
+    if keys and b"IsLatest" not in columns:
+        return "out of order", keys
+    return order_of(_version_rows(columns, keys)), keys
 
 
 def error_in(body: bytes) -> tuple[str, str] | None:
@@ -138,138 +147,20 @@ def error_in(body: bytes) -> tuple[str, str] | None:
     return code.decode("utf-8", "replace"), message.decode("utf-8", "replace")
 
 
-def _fast_columns(body: bytes, operation: Operation) -> _Parsed | None:
-    """All rows by one regular expression; None where one has not the shape of the first."""
-    shapes: list[tuple[bytes, _Shape]] = []
-    count = 0
-    start, end = len(body), 0
-    for tag in _ROW_TAGS[operation]:
-        opening, closing = b"<" + tag + b">", b"</" + tag + b">"
-        opened = body.count(opening)
-        if opened != body.count(closing):
-            return None
-        first = body.find(opening)
-        if first < 0:
-            continue
-        last = body.rfind(closing)
-        shape = _shape(body[first + len(opening) : body.find(closing, first)])
-        if shape is None:
-            return None
-        shapes.append((tag, shape))
-        count += opened
-        start, end = min(start, first), max(end, last + len(closing))
-    if not shapes:
-        # What a page without rows echoes of the request need not even be XML.
-        return None if _ANY_ROW.search(body) else _with_head({}, body)
-    pattern, names = _row_pattern(tuple(shapes))
-    rows = pattern.findall(body, start, end)
-    if len(rows) != count:
-        return None
-    columns: dict[bytes, Sequence[bytes]] = {}
-    for name, values in zip(names, zip(*rows, strict=True), strict=True):
-        # A row that matched one of two shapes is empty in the groups of the other.
-        before = columns.get(name)
-        columns[name] = [a or b for a, b in zip(before, values, strict=True)] if before else values
-    if any(b"&" in b"".join(columns.get(name, ())) for name in _ESCAPED):
-        return None
-    return _with_head(columns, body[:start] + body[end:])
-
-
-def _with_head(columns: _Columns, rest: bytes) -> _Parsed | None:
-    """The columns with what the body says beside its rows; None where that cannot be read."""
-    head = dict(_TEXT_ELEMENT.findall(rest))
-    return (columns, head) if b"IsTruncated" in head else None
-
-
-def _shape(row: bytes) -> _Shape | None:
-    """The elements of a row in order, each with whether it holds text alone; None if unreadable."""
-    shape: list[tuple[bytes, bool]] = []
-    at = 0
-    while at < len(row):
-        match = _ROW_ELEMENT.match(row, at)
-        if match is None:
-            return None
-        name, text = match.group(1, 2)
-        if text is not None:
-            at = match.end()
-        elif name in _WANTED:
-            return None
-        else:
-            closing = b"</" + name + b">"
-            at = row.find(closing, at) + len(closing)
-            if at < len(closing):
-                return None
-        if not name.startswith(b"Checksum"):
-            shape.append((name, text is not None))
-    names = [name for name, _ in shape]
-    return tuple(shape) if b"Key" in names and len(set(names)) == len(names) else None
-
-
-@lru_cache(maxsize=32)
-def _row_pattern(shapes: tuple[tuple[bytes, _Shape], ...]) -> tuple[re.Pattern[bytes], list[bytes]]:
-    """The expression for rows of the given shapes, and the element that each group is of."""
-    alternatives: list[bytes] = []
-    names: list[bytes] = []
-    for tag, shape in shapes:
-        # What only one kind of row can be need not be asked of every row.
-        is_sole = tag == b"Contents"
-        parts = [b"<%b>" % tag if is_sole else b"<(%b)>" % tag]
-        names += [] if is_sole else [_TAG]
-        for name, is_text in shape:
-            if not is_text:
-                content = b"<%b>.*?</%b>" % (name, name)
-            elif name == b"ETag":
-                content = b'<ETag>%b([^<&"]*)%b</ETag>' % (_QUOTE, _QUOTE)
-            else:
-                value = b"([^<]*)" if name in _WANTED else b"[^<]*"
-                content = b"<%b>%b</%b>" % (name, value, name)
-            if name in _WANTED:
-                names.append(name)
-            parts.append(content)
-            if name == b"ETag":
-                # Where S3 names checksum algorithms, it does so for some rows and not for others.
-                parts.append(_CHECKSUMS)
-        parts.append(b"</" + tag + b">")
-        alternatives.append(b"".join(parts))
-    return re.compile(b"|".join(alternatives), re.DOTALL), names
-
-
-def _slow_columns(body: bytes, operation: Operation) -> _Parsed:
-    """The same by lxml, for bodies of any shape that is XML."""
-    from lxml import etree
-
-    try:
-        parser = etree.XMLParser(
-            resolve_entities=False, huge_tree=True, remove_comments=True, remove_pis=True
-        )
-        root = etree.fromstring(body, parser)
-    except etree.XMLSyntaxError as error:
-        raise BrokenListing(f"the server's listing is no XML: {error}") from error
-    wanted = [*_WANTED, _TAG]
-    columns: dict[bytes, list[bytes]] = {name: [] for name in wanted}
-    head: dict[bytes, bytes] = {}
-    for element in root:
-        name = etree.QName(element).localname.encode()
-        if name not in _ROW_TAGS[operation]:
-            head[name] = (element.text or "").encode()
-            continue
-        row = {etree.QName(child).localname.encode(): child.text or "" for child in element}
-        if b"Key" not in row:
-            raise BrokenListing("the server's listing has a row without a key")
-        row[_TAG] = name.decode()
-        row[b"ETag"] = unquoted(row.get(b"ETag", ""))
-        for wish in wanted:
-            columns[wish].append(row.get(wish, "").encode())
-    return {name: values for name, values in columns.items() if any(values)}, head
-
-
-def _below(prefix: bytes, keys: Sequence[bytes], *, is_url_encoded: bool) -> list[bytes]:
+def _keys(body: bytes, columns: Columns, prefix: bytes, *, is_url_encoded: bool) -> list[bytes]:
     """The keys, decoded, without the prefix, which every one of them must have."""
+    keys = columns.get(b"Key", ())
     if not keys:
         return []
     joined = _SEPARATOR + _SEPARATOR.join(keys)
-    if is_url_encoded and (b"%" in joined or b"+" in joined):
-        joined = unquote_to_bytes(joined.replace(b"+", b" "))
+    if is_url_encoded:
+        if b"%" in joined or b"+" in joined:
+            joined = unquote_to_bytes(joined.replace(b"+", b" "))
+    elif _REPLACEMENT in joined or (b"\r" in body and _RAW_RETURN.search(body)):
+        raise BrokenListing(
+            "the server does not URL-encode keys, and lists one with a character (U+FFFD, or a"
+            " carriage return) that may stand for another one, which XML cannot hold"
+        )
     if joined.count(_SEPARATOR) != len(keys):
         raise BrokenListing("the server lists a key that is not UTF-8")
     start = _SEPARATOR + prefix
@@ -278,30 +169,116 @@ def _below(prefix: bytes, keys: Sequence[bytes], *, is_url_encoded: bool) -> lis
     return joined.replace(start, _SEPARATOR).split(_SEPARATOR)[1:]
 
 
-def _live_rows(columns: _Columns, keys: list[bytes]) -> list[bool] | None:
-    """Which rows of a version listing are live objects; None where all are.
+# --- cursors -------------------------------------------------------------------------------------
 
-    Raises `BrokenListing` when a key's first version is not its latest one (some servers list the
-    oldest first), but for the page's first key, which may go on from the page before; and when keys
-    descend (some servers list delete markers apart).
+
+def _marker(head: dict[bytes, bytes], *, is_url_encoded: bool) -> bytes | None:
+    """The key at which a listing goes on, where the server names one."""
+    marker = head.get(b"NextKeyMarker") or head.get(b"NextMarker")
+    if marker and is_url_encoded:
+        marker = unquote_to_bytes(marker.replace(b"+", b" "))
+    return marker or None
+
+
+def _token(
+    head: dict[bytes, bytes],
+    question: Question,
+    marker: bytes | None,
+    keys: Sequence[bytes],
+    *,
+    more: bool,
+) -> str | None:
+    """The server's cursor, as text.
+
+    In version listings that is a pair of markers, kept as JSON, with what was told of a key that
+    may go on. ListObjects has none but the last key.
     """
-    if b"IsLatest" not in columns or any(map(gt, keys, keys[1:])):
-        raise BrokenListing(
-            "the server does not list versions in key order, the latest marked",
-            do_without="versions",
-        )
-    latest = [value == b"true" for value in columns[b"IsLatest"]]
-    is_new_key = [True, *map(ne, keys, keys[1:])]
-    if not all(latest[row] for row in compress(range(1, len(keys)), is_new_key[1:])):
-        raise BrokenListing(
-            "the server does not list the newest version of a key first", do_without="versions"
-        )
-    tags = columns[_TAG]
-    live = [is_latest and tag == b"Version" for is_latest, tag in zip(latest, tags, strict=True)]
-    return None if all(live) else live
+    try:
+        if question.operation == "ListObjectsV2":
+            token = head.get(b"NextContinuationToken")
+            return token.decode() if token else None
+        if question.operation == "ListObjects":
+            if marker is None and more and keys:
+                marker = question.prefix + keys[-1]
+            return None if marker is None else marker.decode()
+        if marker is None:
+            return None
+        return json.dumps([marker.decode(), head.get(b"NextVersionIdMarker", b"").decode()])
+    except UnicodeDecodeError as error:
+        raise BrokenListing("the server goes on after a key that is not UTF-8") from error
 
 
-def _page(columns: _Columns, keys: list[bytes], live: list[bool] | None) -> Page:
+# --- versions ------------------------------------------------------------------------------------
+
+
+def _shown(
+    columns: Columns,
+    keys: list[bytes],
+    question: Question,
+    marker: bytes | None,
+    *,
+    more: bool,
+) -> tuple[Columns, list[bytes], Shown]:
+    """What a page of versions shows, and its rows, in order and without those of a key told."""
+    if b"IsLatest" not in columns:
+        raise BrokenListing("the server does not mark the latest versions", do_without="versions")
+    rows = _version_rows(columns, keys)
+    order = interleaved(rows)
+    if order is not None:
+        _check_interleaved(keys, question, marker, more=more)
+    elif keys[0] == question.told:
+        order = list(range(len(keys)))
+    if order is not None:
+        order = [row for row in order if keys[row] != question.told]
+        columns = {name: [column[row] for row in order] for name, column in columns.items()}
+        keys = [keys[row] for row in order]
+        rows = _version_rows(columns, keys)
+    if question.as_of is None:
+        return columns, keys, newest(rows)
+    moment_ns = int(pa.scalar(question.as_of, _NANOSECONDS).value)
+    return columns, keys, at(moment_ns, _timed(rows, columns), more=more)
+
+
+def _check_interleaved(
+    keys: Sequence[bytes], question: Question, marker: bytes | None, *, more: bool
+) -> None:
+    """Raises `BrokenListing` where it matters that versions and marks are told apart."""
+    if question.as_of is not None:
+        raise BrokenListing(
+            "the server lists marks of deletion apart from versions, so that which came first is"
+            " not known"
+        )
+    end = b"" if marker is None else marker.removeprefix(question.prefix)
+    if more and max(keys) > end:
+        # What it tells of a part of the keys alone cannot be continued by the last one.
+        raise BrokenListing("the server does not list versions in key order", do_without="versions")
+
+
+def _version_rows(columns: Columns, keys: list[bytes]) -> VersionRows:
+    markers = [tag == b"DeleteMarker" for tag in columns.get(TAG, ())]
+    latest = [value == b"true" for value in columns.get(b"IsLatest", ())]
+    return VersionRows(keys, markers, latest)
+
+
+def _timed(rows: VersionRows, columns: Columns) -> VersionRows:
+    """The rows with what a moment is compared with."""
+    if not rows.keys:
+        return rows
+    try:
+        times = pc.cast(pa.array(columns[b"LastModified"], pa.string()), _NANOSECONDS)
+    except (KeyError, ValueError) as error:
+        raise BrokenListing(f"a row of the server's listing has no time: {error}") from error
+    return replace(
+        rows,
+        times_ns=times.cast(pa.int64()).to_pylist(),
+        etags=columns.get(b"ETag", [b""] * len(rows.keys)),
+    )
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def _page(columns: Columns, keys: list[bytes], live: list[bool] | None) -> Page:
     def column(name: bytes) -> Sequence[bytes]:
         values = columns.get(name, ())
         return list(compress(values, live)) if live is not None else values
@@ -310,8 +287,13 @@ def _page(columns: _Columns, keys: list[bytes], live: list[bool] | None) -> Page
     if not kept:
         return empty_page()
     try:
-        sizes = pa.array(list(map(int, column(b"Size"))), pa.int64())
-        arrays = {"path": pa.array(kept, pa.binary()), "size": sizes}
+        sizes = column(b"Size")
+        if not all(map(bytes.isdigit, sizes)):
+            raise ValueError("a size is not a number")
+        arrays = {
+            "path": pa.array(kept, pa.binary()),
+            "size": pa.array(list(map(int, sizes)), pa.int64()),
+        }
         if b"ETag" in columns:
             arrays |= pack_etags(column(b"ETag"))
             if "etag_raw" in arrays:
@@ -322,7 +304,7 @@ def _page(columns: _Columns, keys: list[bytes], live: list[bool] | None) -> Page
             if name in columns:
                 arrays[field] = _without_empty(pa.array(column(name), pa.string()))
         return make_page(arrays)
-    except (ValueError, KeyError, pa.ArrowInvalid) as error:
+    except (ValueError, OverflowError, pa.ArrowException) as error:
         raise BrokenListing(f"a row of the server's listing cannot be read: {error}") from error
 
 

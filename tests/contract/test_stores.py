@@ -23,6 +23,7 @@ from indexer.sources import SourceUri
 from indexer.stores.memory import MemoryConnection, MemoryFacts, MemoryObject
 from indexer.stores.s3 import connect
 from indexer.telemetry import Counters
+from indexer.testing.past_suite import PastSuite
 from indexer.testing.store_suite import PAGE_ENTRIES_MAX, Server, StoreSuite
 from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.unit.synthetic_s3_client import client_of
@@ -206,7 +207,7 @@ def credentials(_clean_environment: None) -> Iterator[None]:
         yield
 
 
-class TestMinIO(StoreSuite):
+class TestMinIO(PastSuite):
     # Empty components, those of more than 255 bytes, and what lies below an object.
     refused_max = 12
 
@@ -228,7 +229,7 @@ class TestMoto(StoreSuite):
         return S3(s3_client(moto_server), moto_server.endpoint_url)
 
 
-class TestSyntheticS3(StoreSuite):
+class TestSyntheticS3(PastSuite):
     @pytest.fixture(scope="class")
     @classmethod
     def server(cls) -> Iterator[Server]:

@@ -23,7 +23,7 @@ from indexer.pipeline.trigger import SnapshotRequest
 from indexer.protocols import S3Options, SourceOptions
 from indexer.records import Consistency, Snapshot
 from indexer.references import parse_name
-from indexer.sources import parse_source
+from indexer.sources import parse_mounted
 from indexer.stores import s3, s3_client
 from indexer.testing.buckets import body_of, etag_of, fill
 from indexer.testing.synthetic_s3 import SyntheticS3
@@ -98,8 +98,8 @@ class Desk:
         self, source: str = "s3://plain/data/", *, in_flight: int = 16, **request: Any
     ) -> Snapshot:
         options = S3Options(endpoint_url=self.endpoint_url, region="us-east-1")
-        asked = SnapshotRequest(parse_source(source), NAME, **request)
-        return await self.app.run(asked, SourceOptions(options, in_flight))
+        asked = SnapshotRequest((parse_mounted(source),), NAME, **request)
+        return await self.app.run(asked, SourceOptions(options, in_flight=in_flight))
 
     async def rows(self) -> list[dict[str, Any]]:
         """The entries of the newest version."""

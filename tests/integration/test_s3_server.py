@@ -33,7 +33,7 @@ Client = Callable[[S3Server], Any]
 Tool = Callable[[str, str], Path]
 
 
-@pytest.fixture(params=["minio", "moto_server"])
+@pytest.fixture(params=["minio", "moto_server", "versitygw"])
 def server(request: pytest.FixtureRequest) -> S3Server:
     running: S3Server = request.getfixturevalue(request.param)
     return running
@@ -70,12 +70,13 @@ def test_its_environment_is_all_a_client_needs(
     assert "Buckets" in client.list_buckets()
 
 
-def test_it_says_what_it_is(minio: S3Server, moto_server: S3Server) -> None:
-    assert (minio.kind, moto_server.kind) == ("minio", "moto")
-    assert minio.version
-    assert moto_server.version
-    os.kill(minio.pid, 0)
-    os.kill(moto_server.pid, 0)
+def test_it_says_what_it_is(
+    server: S3Server, minio: S3Server, moto_server: S3Server, versitygw: S3Server
+) -> None:
+    kinds = {"minio": minio, "moto": moto_server, "versitygw": versitygw}
+    assert kinds[server.kind] is server
+    assert server.version
+    os.kill(server.pid, 0)
 
 
 # --- its end -------------------------------------------------------------------------------------
@@ -431,6 +432,33 @@ def test_moto_takes_its_place_and_it_is_said(
 def test_nothing_takes_its_place_under_ci(machine: dict[str, str], ci: str) -> None:
     with pytest.raises(ServerError, match=r"^No MinIO can be had here"):
         find_program("auto", None, {**machine, "CI": ci})
+
+
+@pytest.mark.parametrize("variable", ["", "VERSITYGW_BIN"])
+def test_versitygw_is_run_from_where_it_is(
+    machine: dict[str, str], tool: Tool, tmp_path: Path, variable: str
+) -> None:
+    path = tool("versitygw", "exit 1")
+    named = {variable: str(script_at(tmp_path / "given", "exit 1"))} if variable else {}
+    program = find_program("versitygw", None, {**machine, **named})
+    assert (program.kind, program.origin) == ("versitygw", variable or "PATH")
+    assert program.command(1, tmp_path)[0] == named.get(variable, str(path))
+
+
+def test_versitygw_is_built_and_kept(machine: dict[str, str], tool: Tool) -> None:
+    tool("go", GO_INSTALL.replace("/minio", "/versitygw"))
+    for _ in range(2):
+        program = find_program("versitygw", None, machine)
+        assert program.origin == "the cache folder"
+        assert program.version == s3_server.VERSITYGW.version
+    built = Path(machine["HOME"], "builds").read_text().split()
+    assert built == [f"{s3_server.VERSITYGW.package}@{s3_server.VERSITYGW.version}"]
+
+
+@pytest.mark.parametrize("given", ["", "nothing-there"])
+def test_no_versitygw_is_told(machine: dict[str, str], given: str) -> None:
+    with pytest.raises(ServerError, match=r"(?s)^[^\n]*VERSITYGW_BIN is [^\n]*\.$"):
+        find_program("versitygw", None, {**machine, "VERSITYGW_BIN": given})
 
 
 def test_nothing_takes_its_place_where_minio_is_asked_for(machine: dict[str, str]) -> None:

@@ -28,6 +28,7 @@ from indexer.stores.s3_client import (
     open_client,
 )
 from indexer.stores.s3_errors import server_error, translated
+from indexer.stores.s3_lister import UnknownOperation
 from indexer.telemetry import Counters
 from indexer.testing.synthetic_s3 import SyntheticS3
 
@@ -228,7 +229,7 @@ def test_other_errors_are_left_alone() -> None:
         ("ExpiredToken", errors.AccessDenied),
         ("AccessDenied", errors.AccessDenied),
         ("RequestTimeTooSkewed", errors.UsageError),
-        ("InvalidArgument", IndexerError),
+        ("InvalidArgument", UnknownOperation),
     ],
 )
 async def test_what_a_server_refuses_is_said_with_the_uri_and_no_secret(
@@ -236,7 +237,7 @@ async def test_what_a_server_refuses_is_said_with_the_uri_and_no_secret(
 ) -> None:
     server.faults(
         "bucket",
-        operations=("ListObjectsV2",),
+        operations=("ListObjects", "ListObjectsV2"),
         error_probability=1.0,
         error_code=code,
         retry_after_s=3,
@@ -398,8 +399,8 @@ async def test_requests_are_counted(server: SyntheticS3, connected: Connect) -> 
         assert await list_bucket(connection) == 2500
     seen = server.counters("bucket").requests
     assert counters.requests == sum(seen.values())
-    # Two of them find out what the server honours.
-    assert seen == {"GetBucketVersioning": 1, "ListObjectsV2": 2 + 3}
+    # Three of them find out what the server honours.
+    assert seen == {"GetBucketVersioning": 1, "ListObjectsV2": 3 + 3}
 
 
 @pytest.mark.usefixtures("credentials")

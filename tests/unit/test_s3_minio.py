@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from indexer.errors import BrokenListing
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
+from indexer.objects import Head
 from indexer.page import empty_page, paths_of
 from indexer.protocols import ListedPage, StoreProperties
 from indexer.stores.s3_minio import DIRECTORIES_KNOWN_MAX, Directories
@@ -45,12 +47,21 @@ class Walking:
         if token is not None:
             return await self._bucket.go_on(token, prefix)
         if self._is_naive:
-            return await self._ask(keys.after, prefix)
+            return (await self._ask(keys.after, prefix))[0]
         return await self._directories.page_after(keys, prefix)
 
-    async def _ask(self, after: Key | None, prefix: Key, *, rows: int | None = None) -> ListedPage:
+    async def head(self, *_: Any, **__: Any) -> Head:
+        raise AssertionError("a listing looks at no object")
+
+    async def read(self, *_: Any, **__: Any) -> None:
+        raise AssertionError("a listing reads no object")
+
+    async def _ask(
+        self, after: Key | None, prefix: Key, *, rows: int | None = None
+    ) -> tuple[ListedPage, Sequence[bytes]]:
         self.asked.append((after, bytes(prefix)))
-        return await self._bucket.ask(after, prefix, rows=rows)
+        page = await self._bucket.ask(after, prefix, rows=rows)
+        return page, paths_of(page.rows)
 
 
 SIBLINGS = sorted(
@@ -217,10 +228,12 @@ async def test_what_is_remembered_is_bounded() -> None:
 
 
 async def test_more_that_is_not_shown_is_an_error() -> None:
-    async def ask(after: Key | None, prefix: Key, *, rows: int = 1) -> ListedPage:
+    async def ask(
+        after: Key | None, prefix: Key, *, rows: int = 1
+    ) -> tuple[ListedPage, Sequence[bytes]]:
         if rows == NEIGHBOURS_MAX + 1:
-            return ListedPage(empty_page(), 2, Key(b"a"), Key(b"a-"), more=True)
-        return ListedPage(empty_page(), 0, None, None, more=True, token="other")
+            return ListedPage(empty_page(), 2, Key(b"a"), Key(b"a-"), more=True), [b"a", b"a-"]
+        return ListedPage(empty_page(), 0, None, None, more=True, token="other"), []
 
     directories = Directories(ask, neighbours_max=NEIGHBOURS_MAX)
     with pytest.raises(BrokenListing, match="more and does not list it"):

@@ -81,7 +81,8 @@ def test_known_servers_are_not_asked(name: str, resume: str) -> None:
     assert facts is not None
     assert facts.resume == resume
     assert facts.is_conclusive
-    assert facts.resumes
+    assert facts.resumes(versions=False)
+    assert facts.resumes(versions=True)
     assert facts.end_believed_below(versions=True, parallel=True) is None
 
 
@@ -103,16 +104,23 @@ async def test_a_server_that_honours_everything(server: SyntheticS3) -> None:
         is_ordered=True,
         caps_pages=True,
         page_entries=300,
+        has_v2=True,
     )
     assert facts.is_conclusive
-    assert server.counters("bucket").requests == {"ListObjectsV2": 2}
+    assert server.counters("bucket").requests == {"ListObjectsV2": 3}
 
 
 @pytest.mark.parametrize(
     ("faults", "fact", "value"),
     [
-        ({"ignore_start_after": True}, "starts_after", False),
+        ({"ignore_start_after": True}, "starts_after", True),
+        ({"ignore_start_after": True}, "has_v2", False),
         ({"repeat_page": True}, "starts_after", False),
+        ({"repeat_page": True}, "has_v2", True),
+        ({"lack_v2": True}, "has_v2", False),
+        ({"lack_v2": True}, "starts_after", True),
+        ({"ignore_list_type": True}, "has_v2", False),
+        ({"empty_page_every": 2}, "starts_after", True),
         ({"ignore_encoding": True}, "encodes_urls", False),
         ({"silent_stop_keys": 50}, "says_more", False),
         ({"silent_stop_keys": 50}, "page_entries", 50),
@@ -148,7 +156,7 @@ async def test_of_three_keys_nothing_can_be_learned(server: SyntheticS3) -> None
     assert not facts.is_conclusive
     assert facts.starts_after is None
     assert facts.encodes_urls
-    assert facts.resumes
+    assert facts.resumes(versions=False)
     assert facts.end_believed_below(versions=False, parallel=True) == 0
     assert server.counters("small").requests == {"ListObjectsV2": 1}
 
@@ -188,7 +196,7 @@ async def test_a_source_has_the_properties_of_its_server(server: SyntheticS3) ->
     assert usual.key_bytes_max == 1024 - len(b"data/")
     versioned = await opened(server, "versioned")
     assert (versioned.versions, versioned.end_believed_below) == (True, 0)
-    serial = await opened(server, ignore_start_after=True)
+    serial = await opened(server, repeat_page=True)
     assert not serial.parallel
     silent = await opened(server, silent_stop_keys=100)
     assert silent.end_believed_below == 0
@@ -197,10 +205,10 @@ async def test_a_source_has_the_properties_of_its_server(server: SyntheticS3) ->
 async def test_what_was_learned_is_kept_for_the_endpoint(server: SyntheticS3) -> None:
     facts = MemoryFacts()
     first = await opened(server, facts=facts)
-    assert server.counters("bucket").requests["ListObjectsV2"] == 2
+    assert server.counters("bucket").requests["ListObjectsV2"] == 3
     again = await opened(server, facts=facts)
     assert again == first
-    assert server.counters("bucket").requests["ListObjectsV2"] == 2
+    assert server.counters("bucket").requests["ListObjectsV2"] == 3
     await opened(server, "versioned", facts=facts)
     assert "ListObjectsV2" not in server.counters("versioned").requests
 

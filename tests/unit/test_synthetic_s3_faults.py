@@ -167,6 +167,44 @@ def test_encoding_ignored(server: SyntheticS3, name: str) -> None:
     assert b"EncodingType" not in body
 
 
+def test_a_server_without_the_second_listing(server: SyntheticS3, s3: Any, faulty: Faulty) -> None:
+    server.faults(faulty[0], lack_v2=True)
+    with pytest.raises(ClientError, match="NotImplemented"):
+        s3.list_objects_v2(Bucket=faulty[0])
+    assert keys_on(by_marker(s3, faulty[0], MaxKeys=100)) == faulty[1]
+    assert server.counters(faulty[0]).faults == {"lack_v2": 1}
+
+
+def test_the_second_listing_answered_as_the_first(
+    server: SyntheticS3, s3: Any, faulty: Faulty
+) -> None:
+    server.faults(faulty[0], ignore_list_type=True)
+    for asked in ({}, {"StartAfter": "c"}, {"ContinuationToken": "abc"}):
+        page = s3.list_objects_v2(Bucket=faulty[0], MaxKeys=100, **asked)
+        assert keys_on(iter([page])) == faulty[1][:100]
+        assert "KeyCount" not in page
+        assert "NextContinuationToken" not in page
+    _, _, body = fetch(server, f"/{faulty[0]}?list-type=2")
+    assert b"<Marker></Marker>" in body
+
+
+def test_markers_apart_and_inclusive(server: SyntheticS3, s3: Any, name: str) -> None:
+    s3.create_bucket(Bucket=name)
+    set_versioning(s3, name, "Enabled")
+    for key in "abc":
+        s3.put_object(Bucket=name, Key=key)
+        s3.delete_object(Bucket=name, Key=key)
+    server.faults(name, markers_apart=True, inclusive_markers=True)
+    _, _, body = fetch(server, f"/{name}?versions")
+    assert body.rindex(b"<Version>") < body.index(b"<DeleteMarker>")
+    page = s3.list_object_versions(Bucket=name, KeyMarker="b")
+    assert [row["Key"] for row in page["Versions"]] == ["b", "c"]
+    page = s3.list_object_versions(Bucket=name, MaxKeys=3)
+    assert (page["NextKeyMarker"], len(page["Versions"])) == ("b", 1)
+    pages = by_version(s3, name, MaxKeys=3)
+    assert sorted(keys_on(pages)) == [b"a", b"b", b"c"]
+
+
 def test_lies_and_disorder_within_a_page(server: SyntheticS3, s3: Any, faulty: Faulty) -> None:
     server.faults(faulty[0], key_count_offset=-3, shuffle_elements=True, seed=1)
     page = s3.list_objects_v2(Bucket=faulty[0], MaxKeys=5)

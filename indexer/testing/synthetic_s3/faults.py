@@ -25,10 +25,12 @@ OBJECT_OPERATIONS = frozenset({"GetObject", "HeadObject"})
 SKEW_S_MAX = 900.0
 """How far S3 lets the clock of a client be from its own."""
 
-Delivery = Literal["whole", "error_body", "truncate_body", "reset", "stall", "drip"]
+Delivery = Literal[
+    "whole", "error_body", "truncate_body", "cut_body", "reset", "stall", "drip"
+]  # fmt: skip
 """How an answer leaves: as it is · as status 200 with an `<Error>` document · cut short, with the
-Content-Length of what is left · half of it, then the connection is reset · never · byte by byte,
-slowly."""
+Content-Length of what is left · cut short, with the Content-Length of all · half of it, then the
+connection is reset · never · byte by byte, slowly."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -112,6 +114,12 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ignore_encoding: bool = False
     """encoding-type is ignored: keys come escaped for XML and EncodingType is not echoed."""
 
+    lack_v2: bool = False
+    """ListObjectsV2 is refused (501), as by servers that know ListObjects alone."""
+
+    ignore_list_type: bool = False
+    """list-type is ignored: ListObjectsV2 is answered as ListObjects, without its parameters."""
+
     key_count_offset: int = 0
     """KeyCount is wrong by this much."""
 
@@ -119,6 +127,12 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The elements of each row come in random order."""
 
     versions_oldest_first: bool = False
+    markers_apart: bool = False
+    """Delete markers come after the versions of a page, not where their keys stand."""
+
+    inclusive_markers: bool = False
+    """A listing begins with its key-marker, not after it, where no version-id-marker is given."""
+
     minio_markers: bool = False
     """NextKeyMarker is `KEY[minio_cache:v2,return:]`, which is understood as a key-marker too."""
 
@@ -253,6 +267,9 @@ class Injector:
                 headers=(("x-amz-bucket-region", faults.redirect_region),),
                 details=(("Region", faults.redirect_region),),
             )
+        if faults.lack_v2 and asked.operation == "ListObjectsV2":
+            self.struck["lack_v2"] += 1
+            raise S3Error("NotImplemented")
         if faults.deny_versions and asked.operation == "ListObjectVersions":
             self.deny("deny_versions")
         is_denied = faults.deny_prefix and asked.prefix.startswith(faults.deny_prefix)

@@ -71,6 +71,9 @@ def faulty_page(listing: Listing) -> Page:
         listing.injector.shuffle(page.spans)
     elif faults.order == "swap":
         _swap_over_boundary(listing, page)
+    if faults.markers_apart:
+        listing.strike("markers_apart")
+        page.spans = sorted(singles(page), key=_is_marker)
     return page
 
 
@@ -108,6 +111,9 @@ def _start(listing: Listing) -> Mark | None:
     if faults.ignore_start_after and query.operation != "ListObjects" and not is_token:
         listing.strike("ignore_start_after")
         return None
+    if faults.inclusive_markers and query.operation == "ListObjectVersions" and not is_token:
+        listing.strike("inclusive_markers")
+        return Mark(just_before(after.key))
     if faults.minio_markers:
         return after._replace(key=after.key.removesuffix(MINIO_MARKER))
     return after
@@ -149,6 +155,11 @@ def _swap_over_boundary(listing: Listing, page: Page) -> None:
     page.last = Mark(taken, versions[0].version_id)
     listing.injector.displaced[taken] = kept
     listing.strike("swap")
+
+
+def _is_marker(span: Span) -> bool:
+    """Whether the first row of a span is a delete marker."""
+    return bytes(span.rows.slice(span.start, span.start + 1)).startswith(b"<DeleteMarker>")
 
 
 def _shows(page: Page, prefix: bytes) -> bool:
