@@ -140,7 +140,7 @@ class S3Objects:
 def head_of(headers: Mapping[str, str], *, checksum: bool = False) -> Head:
     """What the headers of an answer tell of an object. Raises `ValueError` if they tell nothing."""
     etag, size = headers.get(_ETAG), headers.get(_LENGTH)
-    if etag is None or size is None:
+    if etag is None or size is None or not (size.isascii() and size.isdigit()):
         raise ValueError
     modified, version_id = headers.get(_MODIFIED), headers.get(_VERSION)
     return Head(

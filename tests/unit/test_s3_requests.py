@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import botocore.session
 import pytest
 
 from indexer import errors
 from indexer.errors import IndexerError
 from indexer.keyspace import Key
 from indexer.objects import Pin
-from indexer.protocols import S3Options
 from indexer.sources import parse_source
 from indexer.stores import s3_requests
-from indexer.stores.memory import MemoryFacts
-from indexer.stores.s3 import S3Connection, connect
-from indexer.stores.s3_clients import ClientPool
 from indexer.stores.s3_errors import refusal_in
 from indexer.stores.s3_objects import S3Objects
-from indexer.stores.s3_targets import target_of
 from indexer.telemetry import Counters
 from indexer.testing.store_suite import Bytes, read
 from indexer.testing.synthetic_s3 import SyntheticS3
+from tests.unit.s3_connections import FOUND, answering, connected
 from tests.unit.synthetic_s3_client import client_of
-from workers.clock import SystemClock
-from workers.turns import Turns
 
 SECRET = "very-secret-secret"
 BODY = bytes(range(256)) * 40
@@ -86,22 +76,6 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     return requests
 
 
-@asynccontextmanager
-async def connected(endpoint_url: str | None = None, **options: Any) -> AsyncIterator[S3Connection]:
-    counters = options.pop("counters", None) or Counters()
-    s3 = S3Options(endpoint_url=endpoint_url, **options)
-    async with ClientPool.open(SystemClock(), Turns(1)) as pool:
-        pool._loader = loader()
-        async with connect(s3, MemoryFacts(), counters, clients=pool) as connection:
-            yield connection
-
-
-@cache
-def loader() -> Any:
-    """What botocore has read of S3, once for all tests."""
-    return botocore.session.Session().get_component("data_loader")
-
-
 @pytest.fixture
 def objects(server: SyntheticS3) -> Open:
     """Opens the objects of the bucket's folder."""
@@ -121,69 +95,6 @@ async def pin_of(objects: S3Objects) -> Pin:
 
 
 # --- where requests go ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "bucket_name", "origin", "path", "region"),
-    [
-        ({"region": "eu-west-1"}, "bkt", "https://bkt.s3.eu-west-1.amazonaws.com", "", "eu-west-1"),
-        (
-            *({"region": "eu-west-1"}, "b.dots", "https://s3.eu-west-1.amazonaws.com"),
-            *("/b.dots", "eu-west-1"),
-        ),
-        ({}, "bkt", "https://bkt.s3.amazonaws.com", "", "us-east-1"),
-        ({"region": "cn-north-1"}, "bkt", "https://bkt.s3.cn-north-1.amazonaws.com.cn", "",
-         "cn-north-1"),
-        ({"endpoint_url": "http://127.0.0.1:9"}, "bkt", "http://127.0.0.1:9", "/bkt", "us-east-1"),
-        ({"endpoint_url": "https://h.test/s3"}, "bkt", "https://h.test", "/s3/bkt", "us-east-1"),
-        ({"endpoint_url": "http://h.test:80"}, "bkt", "http://h.test", "/bkt", "us-east-1"),
-        ({"endpoint_url": "http://[::1]:9"}, "bkt", "http://[::1]:9", "/bkt", "us-east-1"),
-    ],
-)  # fmt: skip
-async def test_requests_go_where_those_of_botocore_go(
-    options: dict[str, Any], bucket_name: str, origin: str, path: str, region: str
-) -> None:
-    async with connected(**options) as connection:
-        target = await target_of(connection._shared.client, bucket_name)
-    assert (target.origin, target.path, target.region) == (origin, path, region)
-    assert target.origin.endswith("//" + target.host)
-    assert "bucket-indexer" in target.headers["user-agent"]
-
-
-async def test_the_configuration_of_s3_counts(home: Path) -> None:
-    config = home / ".aws" / "config"
-    config.parent.mkdir()
-    found = []
-    for settings in ("addressing_style = path", "use_dualstack_endpoint = true",
-                     "use_accelerate_endpoint = true"):  # fmt: skip
-        config.write_text(f"[default]\nregion = eu-west-1\ns3 =\n  {settings}\n")
-        async with connected() as connection:
-            target = await target_of(connection._shared.client, "bkt")
-            found.append(target.origin + target.path)
-    assert found == [
-        "https://s3.eu-west-1.amazonaws.com/bkt",
-        "https://bkt.s3.dualstack.eu-west-1.amazonaws.com",
-        "https://bkt.s3-accelerate.amazonaws.com",
-    ]
-
-
-async def test_a_proxy_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "proxy.test:3128")
-    monkeypatch.setenv("NO_PROXY", "inside.test")
-    for endpoint_url, proxy in (
-        ("https://outside.test", "http://proxy.test:3128"),
-        ("https://inside.test", None),
-        ("http://outside.test", None),
-    ):
-        async with connected(endpoint_url) as connection:
-            assert (await target_of(connection._shared.client, "bkt")).proxy == proxy
-
-
-async def test_directory_buckets_are_refused_before_anything_is_sent(sent: Sent) -> None:
-    async with connected(region="us-west-2") as connection:
-        with pytest.raises(errors.UsageError, match="directory buckets"):
-            await target_of(connection._shared.client, "data--usw2-az1--x-s3")
-    assert sent == []
 
 
 async def test_preparing_sends_nothing_and_counts_nothing(
@@ -424,98 +335,6 @@ async def test_nobody_there(objects: Open) -> None:
 
 
 # --- TLS, and servers that are none of S3's ------------------------------------------------------
-
-
-@asynccontextmanager
-async def answering(answer: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server that answers always the same."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.read(65_536)
-            writer.write(answer)
-            await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate of 127.0.0.1 that signed itself, and its key."""
-    from ipaddress import ip_address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path / "certificate.pem"
-    file.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return file
-
-
-FOUND = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 3\r\n\r\n'
-
-
-async def test_certificates_are_trusted_as_botocore_trusts_them(
-    objects: Open, certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate)
-    async with answering(FOUND, tls) as port:
-        async with objects(f"https://127.0.0.1:{port}") as found:
-            with pytest.raises(errors.InvalidSetting, match=r"TLS failed: .*AWS_CA_BUNDLE"):
-                await found.head(KEY)
-        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
-        async with objects(f"https://127.0.0.1:{port}") as found:
-            assert (await found.head(KEY)).size == 3
-        async with objects(f"http://127.0.0.1:{port}") as found:
-            with pytest.raises(errors.StoreUnavailable):
-                await found.head(KEY)
-
-
-async def test_a_bundle_that_is_not_there(
-    objects: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "nothing.pem"))
-    async with objects("https://127.0.0.1:9") as found:
-        with pytest.raises(errors.InvalidSetting, match="AWS_CA_BUNDLE"):
-            await found.head(KEY)
-
-
-async def test_plain_http_at_a_port_for_tls(objects: Open) -> None:
-    async with answering(FOUND) as port, objects(f"https://127.0.0.1:{port}") as found:
-        with pytest.raises(errors.InvalidSetting, match="TLS failed"):
-            await found.head(KEY)
 
 
 @pytest.mark.parametrize(
