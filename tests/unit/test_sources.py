@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from indexer.errors import InvalidReference
 from indexer.sources import (
+    Source,
     SourceUri,
+    check_sources,
+    located,
+    parse_mounted,
     parse_source,
+    uri_below,
 )
 
 keys = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
