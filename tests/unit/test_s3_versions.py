@@ -90,14 +90,15 @@ class Client:
         return {"Body": f"<ListVersionsResult>{body}</ListVersionsResult>".encode()}
 
     def _is_after(self, one: Version, asked: dict[str, Any]) -> bool:
-        key, marker = (PREFIX + one.key).encode(), asked.get("KeyMarker", "").encode()
+        key: bytes = (PREFIX + one.key).encode()
+        marker: bytes = asked.get("KeyMarker", "").encode()
         if not key.startswith(asked["Prefix"].encode()):
             return False
         if key != marker:
             return key > marker
         versions = [one.version_id for one in self._versions if (PREFIX + one.key).encode() == key]
         if version_id := asked.get("VersionIdMarker"):
-            return bool(versions.index(one.version_id) > versions.index(version_id))
+            return versions.index(one.version_id) > versions.index(version_id)
         return self._is_inclusive
 
     def _written(self, one: Version) -> str:
