@@ -308,14 +308,15 @@ def _versitygw_at(binary: str, version: str, origin: str) -> Program:
 
     def command(port: int, data: Path) -> list[str]:
         server = [path, "--quiet", "--keep-alive", f"--port={HOST}:{port}"]
-        # Beside the files, as a file system may keep no attributes with them.
-        kept = [f"--sidecar={data / 'attributes'}", f"--versioning-dir={data / 'versions'}"]
         health = f"--health={VERSITYGW_HEALTH_PATH}"
-        return [*server, health, "posix", *kept, str(data / "objects")]
+        # What it knows of objects it keeps with the files. Where it keeps that beside them, it
+        # forgets to list what was written again after it was deleted.
+        versions = f"--versioning-dir={data / 'versions'}"
+        return [*server, health, "posix", versions, str(data / "objects")]
 
     return Program(
         *("versitygw", version, origin, command, VERSITYGW_ENVIRONMENT, VERSITYGW_HEALTH_PATH),
-        folders=("objects", "attributes", "versions"),
+        folders=("objects", "versions"),
     )
 
 

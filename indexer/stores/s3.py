@@ -130,7 +130,7 @@ class S3Connection:
             check_order(f"s3://{uri.bucket}", facts.versions)
         versions = wants_versions and facts.lists_versions
         if versions != (versioning.state != "off"):
-            warnings.append(UNLISTED_VERSIONS.format(reason="denied, or listed out of order"))
+            warnings.append(UNLISTED_VERSIONS.format(reason="denied, or not listed as S3 does"))
         if "parallel" in without:
             warnings.append("The server's listing broke its own rules; it was listed serially.")
         parallel = "parallel" not in without

@@ -123,9 +123,7 @@ class S3Lister:
         with said_of(self.uri), self._as_asked():
             question = Question(operation, self.prefix.encode(), told, self._as_of)
             listing = parse_listing(body, question)
-        if versions and self._as_of is not None:
-            return self._with_told(listing, listing.last or told)
-        return listing
+        return self._with_told(listing, listing.last or told) if versions else listing
 
     async def list_decided(
         self,

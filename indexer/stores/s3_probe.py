@@ -30,6 +30,10 @@ PROBE_EMPTY_PAGES_MAX: Final = 3
 _DIRECTORIES_TOKEN: Final = re.compile(rb"\[\w+_cache:")
 """In the token of MinIO, which may stand behind a proxy that puts its own name for the server's."""
 
+LOSES_VERSIONS: Final = frozenset(("VERSITYGW",))
+"""Servers whose listings of versions, gone on with by their own markers, leave out versions and
+whole keys without a sign (versitygw 1.8.0 looks for a version id in every key that follows)."""
+
 _WORDS: Final = {True: "yes", False: "no", None: "not known"}
 
 
@@ -89,6 +93,8 @@ class Facts:
         kept: str = self.versions or "in an order not known yet"
         if self.versions == "markers apart":
             kept = "newest first, marks of deletion apart"
+        elif not self.lists_versions:
+            kept = "listed out of order or in part"
         return {
             "list_objects_v2": _WORDS[self.has_v2],
             "starts_after_a_key": _WORDS[self.starts_after],
@@ -186,6 +192,8 @@ async def probe_versions(lister: S3Lister, facts: Facts) -> Facts:
     Raises what the list operation raises, but that versions may not be listed: that is for the
     listing to say.
     """
+    if facts.server.partition("/")[0] in LOSES_VERSIONS:
+        return replace(facts, versions="out of order")
     try:
         order, keys = await lister.version_order()
         keys = sorted(set(keys))

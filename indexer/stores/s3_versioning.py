@@ -28,8 +28,8 @@ SUSPENDED: Final = (
     "Versioning of this bucket is suspended: what was overwritten since cannot be seen as it was."
 )
 
-_GRAIN: Final = timedelta(seconds=1)
-"""Of the Date that a server tells."""
+_GRAIN: Final = timedelta(seconds=2)
+"""Of the Date that a server tells: in seconds, and some look at the clock but once in each."""
 
 _UNKNOWN_CODES: Final = frozenset(("NotImplemented", "MethodNotAllowed", "501", "405"))
 _DENIED_CODES: Final = frozenset(("AccessDenied", "403", "Forbidden"))

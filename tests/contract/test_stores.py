@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from deploy.s3_server import S3Server
-from indexer.errors import Ability
+from indexer.errors import Ability, InvalidSetting
 from indexer.keyspace import KEY_BYTES_MAX
 from indexer.objects import Head
 from indexer.protocols import Connection, LoneObject, OpenedSource, S3Options, StoreProperties
@@ -24,9 +25,12 @@ from indexer.stores.memory import MemoryConnection, MemoryFacts, MemoryObject
 from indexer.stores.s3 import connect
 from indexer.telemetry import Counters
 from indexer.testing.past_suite import PastSuite
-from indexer.testing.store_suite import PAGE_ENTRIES_MAX, Server, StoreSuite
+from indexer.testing.store_suite import PAGE_ENTRIES_MAX, Server, StoreSuite, keys_on, walk
 from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.unit.synthetic_s3_client import client_of
+
+CHANGED_BY_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffc\U00010000-\U0010ffff]")
+"""Characters that XML cannot hold, and the one that servers put in their place."""
 
 
 class MemoryBucket:
@@ -170,6 +174,14 @@ class MinIOBucket(S3Bucket):
         return True
 
 
+class VersitygwBucket(MinIOBucket):
+    """Versity's gateway keeps objects as files, too, and lists keys without URL-encoding them."""
+
+    def put(self, key: bytes, body: bytes) -> bool:
+        is_changed = b"//" in key or CHANGED_BY_XML.search(key.decode()) is not None
+        return not is_changed and super().put(key, body)
+
+
 def shorten_page(params: dict[str, Any], **_: object) -> None:
     if "MaxKeys" in params:
         params["MaxKeys"] = min(params["MaxKeys"], PAGE_ENTRIES_MAX)
@@ -235,3 +247,32 @@ class TestSyntheticS3(PastSuite):
     def server(cls) -> Iterator[Server]:
         with SyntheticS3() as server:
             yield S3(client_of(server), server.endpoint_url)
+
+
+class TestVersitygw(StoreSuite):
+    # Keys that are changed on their way through XML, empty components and those of more than 255
+    # bytes, and what lies below an object.
+    refused_max = 17
+    # It lists them, but not all of them where a page begins with a version.
+    keeps_versions = False
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls, versitygw: S3Server, s3_client: Callable[[S3Server], Any]) -> Server:
+        return S3(s3_client(versitygw), versitygw.endpoint_url, VersitygwBucket)
+
+    async def test_its_versions_are_not_relied_on(
+        self, connection: Connection, server: Server
+    ) -> None:
+        bucket = server.make_bucket()
+        bucket.keep_versions()
+        for key in (b"a", b"b", b"b", b"c", b"d"):
+            bucket.put(key, key)
+        bucket.delete(b"c")
+        source = await connection.open(bucket.uri())
+        assert not source.store.properties.versions
+        assert len(source.warnings) == 1
+        assert source.record["versioning"] == "on"
+        assert keys_on(await walk(source.store)) == [b"a", b"b", b"d"]
+        with pytest.raises(InvalidSetting, match="leave --as-of out"):
+            await connection.open(bucket.uri(), as_of=datetime.now(UTC))

@@ -196,6 +196,7 @@ async def test_a_server_that_lists_nothing_says_so_once(
 
 # --- versions ------------------------------------------------------------------------------------
 
+OUT_OF_ORDER = "listed out of order or in part"
 VERSIONS: dict[str, tuple[dict[str, Any], str]] = {
     "as S3": ({}, "newest first"),
     "apart": ({"markers_apart": True}, "newest first, marks of deletion apart"),
@@ -206,8 +207,8 @@ VERSIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "markers of MinIO": ({"minio_markers": True}, "newest first"),
     "no encoding": ({"ignore_encoding": True}, "newest first"),
-    "oldest first": ({"versions_oldest_first": True}, "out of order"),
-    "shuffled": ({"order": "shuffle", "operations": ("ListObjectVersions",)}, "out of order"),
+    "oldest first": ({"versions_oldest_first": True}, OUT_OF_ORDER),
+    "shuffled": ({"order": "shuffle", "operations": ("ListObjectVersions",)}, OUT_OF_ORDER),
     "no start-after": ({"ignore_start_after": True}, "newest first"),
 }
 
@@ -225,7 +226,7 @@ async def test_versions_are_listed_or_done_without(
     # A page of three rows may not show the order, which the listing then runs into.
     may_be = {order} if page_keys_max > 3 else {order, "in an order not known yet"}
     assert source.abilities["versions"] in may_be
-    has_versions = order != "out of order"
+    has_versions = order != OUT_OF_ORDER
     assert source.store.properties.versions is has_versions
     was_told = any("Versions cannot be listed" in warning for warning in source.warnings)
     assert was_told is not has_versions
