@@ -83,8 +83,8 @@ def is_unchanged(request: CommitRequest, newest: str | None) -> bool:
 def is_of_the_past(scan: ScanRecord, newest: VersionRecord | None) -> bool:
     """Whether the scan is of a moment that `latest` knows more than.
 
-    Such a commit makes a version beside the newest one, or confirms any that is the same, and
-    `latest` stays where it is.
+    Such a commit makes a version beside the newest one, or confirms the newest complete one that is
+    the same, and `latest` stays where it is.
     """
     if scan.as_of is None or newest is None or scan.consistency is Consistency.PARTIAL:
         return False

@@ -15,7 +15,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, func, insert, select, update
 
 from indexer.catalog.labels import move_alias
-from indexer.catalog.lookup import find_artifact, find_digest, find_newest, find_project
+from indexer.catalog.lookup import find_artifact, find_newest, find_project, find_whole
 from indexer.catalog.records import read_version
 from indexer.catalog.schema import artifact_types, artifacts, manifests, projects, runs, scans
 from indexer.catalog.schema import versions as versions_table
@@ -64,7 +64,7 @@ def find_wandb_digest(connection: Connection, manifest_digest: str) -> WandbDige
 
 
 def commit(connection: Connection, request: CommitRequest, evidence: Evidence) -> CommitResult:
-    """Makes the version or confirms the newest one, with all that belongs to it.
+    """Makes the version or confirms one that is the same, with all that belongs to it.
 
     Raises `CommitConflict`, and `InvalidSetting` for another type than the artifact's.
     """
@@ -78,7 +78,7 @@ def commit(connection: Connection, request: CommitRequest, evidence: Evidence) -
     newest = None if version_id is None else read_version(connection, version_id)
     is_late = is_of_the_past(request.scan, newest)
     if is_late:
-        version_id = find_digest(connection, artifact_id, request.manifest.digest)
+        version_id = find_whole(connection, artifact_id, request.manifest.digest)
         created = version_id is None
     else:
         created = not is_unchanged(request, newest.digest if newest else None)

@@ -168,7 +168,11 @@ class MemoryTracker:
 
 
 def _with_digest(artifact: _Artifact, digest: str) -> int | None:
-    found = [version.number for version in artifact.versions if version.digest == digest]
+    found = [
+        version.number
+        for version in artifact.versions
+        if version.digest == digest and version.consistency is not Consistency.PARTIAL
+    ]
     return found[-1] if found else None
 
 

@@ -27,7 +27,7 @@ from indexer.references import parse_name
 from indexer.service import Job, Service
 from indexer.sources import parse_mounted
 from indexer.telemetry import Counters, new_logger
-from indexer.testing.tracker_suite import FIRST, make_request, manifest_of
+from indexer.testing.commits import FIRST, make_request, manifest_of
 from indexer.trackers.memory import MemoryTracker
 from workers.clock import SystemClock
 

@@ -12,14 +12,16 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adds the columns; versions that are there were seen when they were last confirmed."""
-    with op.batch_alter_table("versions") as table:
-        table.add_column(sa.Column("seen_at", sa.BigInteger))
-        table.add_column(sa.Column("as_of", sa.BigInteger))
-        table.add_column(sa.Column("checksum", sa.String(16)))
-        table.add_column(sa.Column("touched", sa.BigInteger))
-        table.add_column(sa.Column("notices", sa.JSON))
-    op.execute("UPDATE versions SET seen_at = confirmed_at, notices = '[]'")
-    with op.batch_alter_table("versions") as table:
-        table.alter_column("seen_at", existing_type=sa.BigInteger, nullable=False)
-        table.alter_column("notices", existing_type=sa.JSON, nullable=False)
+    """Adds the columns; versions that are there were seen when they were last confirmed.
+
+    The table is not made anew, as SQLite would have it for columns that become required later:
+    aliases and scans refer to its rows. Hence the defaults, which nothing else relies on.
+    """
+    op.add_column(
+        "versions", sa.Column("seen_at", sa.BigInteger, nullable=False, server_default="0")
+    )
+    op.add_column("versions", sa.Column("as_of", sa.BigInteger))
+    op.add_column("versions", sa.Column("checksum", sa.String(16)))
+    op.add_column("versions", sa.Column("touched", sa.BigInteger))
+    op.add_column("versions", sa.Column("notices", sa.JSON, nullable=False, server_default="[]"))
+    op.execute("UPDATE versions SET seen_at = confirmed_at")
