@@ -88,7 +88,7 @@ class Backends:
             case _:
                 from indexer.stores import http
 
-                return await stack.enter_async_context(http.connect())
+                return await stack.enter_async_context(http.connect(counters))
 
 
 def bucket_of(uri: SourceUri, options: SourceOptions) -> str:

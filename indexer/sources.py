@@ -82,7 +82,8 @@ class SourceUri:
     @property
     def parent(self) -> SourceUri:
         """The folder that holds the object of this name."""
-        head, slash, _ = self.key.partition("?")[0].rpartition("/")
+        path = self.key if self.scheme in BUCKET_SCHEMES else self.key.partition("?")[0]
+        head, slash, _ = path.rpartition("/")
         return SourceUri(self.scheme, self.bucket, head + slash)
 
     def __str__(self) -> str:

@@ -41,6 +41,7 @@ from indexer.stores.http_index import NoIndexPage, linked_uri
 from indexer.stores.http_object import Grades, head_url, read_url
 from indexer.stores.tree import Tree
 from indexer.stores.url_list import ListedUrl, UrlStore, read_url_list
+from indexer.telemetry import Counters
 from workers.threads import Threads
 
 READING_THREADS = 1
@@ -49,13 +50,16 @@ READING_THREADS = 1
 
 @asynccontextmanager
 async def connect(
-    *, page_entries: int = PAGE_ROWS, timeout_s: float = REQUEST_TIMEOUT_S
+    counters: Counters, *, page_entries: int = PAGE_ROWS, timeout_s: float = REQUEST_TIMEOUT_S
 ) -> AsyncIterator[HTTPConnection]:
     """A connection to web servers for as long as the context is open.
 
     `timeout_s` bounds each wait for a server.
     """
-    async with HTTPClient.open(timeout_s=timeout_s) as client, Threads(READING_THREADS) as threads:
+    async with (
+        HTTPClient.open(counters, timeout_s=timeout_s) as client,
+        Threads(READING_THREADS) as threads,
+    ):
         yield HTTPConnection(client, threads, page_entries=page_entries)
 
 

@@ -46,7 +46,7 @@ from indexer.limits import (
 )
 from indexer.sources import PATH_SAFE
 from indexer.stores.http_environment import Route, find_route
-from indexer.telemetry import without_credentials
+from indexer.telemetry import Counters, without_credentials
 
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 _TRANSIENT: Final = frozenset((408, 425, 500, 502, 504))
@@ -95,14 +95,19 @@ class Answer:
 class HTTPClient:
     """Asks web servers, one try a request. Open it with `HTTPClient.open()`."""
 
-    def __init__(self, session: aiohttp.ClientSession, timeout_s: float) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, counters: Counters, timeout_s: float
+    ) -> None:
         self._session = session
+        self._counters = counters
         self._timeout_s = timeout_s
         self._routes: dict[tuple[str, str], Route] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, *, timeout_s: float = REQUEST_TIMEOUT_S) -> AsyncIterator[HTTPClient]:
+    async def open(
+        cls, counters: Counters, *, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> AsyncIterator[HTTPClient]:
         """A client for as long as the context is open.
 
         `timeout_s` bounds each wait: for an answer, and for each piece of a body.
@@ -116,7 +121,7 @@ class HTTPClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         ) as session:
-            yield cls(session, timeout_s)
+            yield cls(session, counters, timeout_s)
 
     @asynccontextmanager
     async def request(
@@ -189,6 +194,7 @@ class HTTPClient:
         route = self._routes.get(origin)
         if route is None:
             route = self._routes[origin] = await asyncio.to_thread(find_route, target)
+        self._counters.requests += 1
         async with asyncio.timeout(self._timeout_s):
             return await self._session.request(
                 method,

@@ -28,6 +28,7 @@ from indexer.protocols import Connection
 from indexer.sources import PATH_SAFE, SourceUri, parse_source
 from indexer.stores.http import connect
 from indexer.stores.http_index import NoIndexPage
+from indexer.telemetry import Counters
 from indexer.testing.store_suite import (
     HOSTILE_KEYS,
     PAGE_ENTRIES_MAX,
@@ -111,7 +112,7 @@ class ServedFolders:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:
-        async with connect(page_entries=PAGE_ENTRIES_MAX) as connection:
+        async with connect(Counters(), page_entries=PAGE_ENTRIES_MAX) as connection:
             yield connection
 
 
@@ -175,7 +176,7 @@ async def test_names_that_are_no_text(web_folder: Start, kind: Kind, style: str)
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - of bytes
         with open(path, "wb") as file:  # noqa: ASYNC230, PTH123 - of bytes
             file.write(name)
-    async with connect() as connection:
+    async with connect(Counters()) as connection:
         store = (await connection.open(bucket.uri())).store
         assert keys_on(await walk(store)) == sorted(NAMES)
         for name in NAMES:
@@ -187,7 +188,7 @@ async def test_names_that_are_no_text(web_folder: Start, kind: Kind, style: str)
 async def test_names_that_are_no_text_are_others_to_python(web_folder: Start) -> None:
     bucket = ServedFolders(web_folder("python"), "python").make_bucket()
     (bucket.folder / os.fsdecode(b"\xff")).write_bytes(b"abc")
-    async with connect() as connection:
+    async with connect(Counters()) as connection:
         store = (await connection.open(bucket.uri())).store
         # It quotes what Python makes of such a name, and knows it by that.
         assert keys_on(await walk(store)) == [b"\xed\xb3\xbf"]
@@ -200,7 +201,7 @@ async def test_a_folder_with_a_page_of_its_own_is_refused(web_folder: Start, kin
     for style in web.server.urls:
         bucket = ServedFolders(web, style).make_bucket()
         bucket.put(b"site/index.html", b"<html><title>Welcome</title></html>")
-        async with connect() as connection:
+        async with connect(Counters()) as connection:
             store = (await connection.open(bucket.uri())).store
             if kind == "nginx":
                 with pytest.raises(NoIndexPage, match="site/ is no index page that is known"):
@@ -213,7 +214,7 @@ async def test_a_link_to_a_folder_above_is_refused(web_folder: Start) -> None:
     bucket = ServedFolders(web_folder("nginx"), "html").make_bucket()
     bucket.put(b"a/b", b"")
     (bucket.folder / "a" / "up").symlink_to("..")
-    async with connect() as connection:
+    async with connect(Counters()) as connection:
         store = (await connection.open(bucket.uri())).store
         with pytest.raises(UsageError, match="a link leads to a folder above"):
             await walk(store)

@@ -21,6 +21,7 @@ from indexer import errors
 from indexer.errors import StoreUnavailable, UsageError
 from indexer.objects import Pin
 from indexer.stores.http import HTTPConnection, connect
+from indexer.telemetry import Counters
 from indexer.testing.store_suite import keys_on, read, walk
 from tests.unit.scripted_web_server import (
     Answer,
@@ -47,7 +48,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest_asyncio.fixture
 async def connection() -> AsyncIterator[HTTPConnection]:
-    async with asyncio.timeout(HUNG_S), connect(timeout_s=TIMEOUT_S) as connection:
+    async with asyncio.timeout(HUNG_S), connect(Counters(), timeout_s=TIMEOUT_S) as connection:
         yield connection
 
 
@@ -83,7 +84,10 @@ async def reset(writer: asyncio.StreamWriter) -> None:
 
 @pytest.mark.parametrize("answer", [hang, drip_headers, drip_body, reset])
 async def test_no_server_can_make_us_wait(server: ScriptedServer, answer: Answer) -> None:
-    async with asyncio.timeout(HUNG_S / 2), connect(timeout_s=TIMEOUT_SHORT_S) as connection:
+    async with (
+        asyncio.timeout(HUNG_S / 2),
+        connect(Counters(), timeout_s=TIMEOUT_SHORT_S) as connection,
+    ):
         store = await store_of(connection, server, "a")
         server.answers["/a"] = server.answers["/b/"] = answer
         for attempt in (read(store, b"a", Pin(1_000)), opened(connection, server.url + "b/")):
@@ -136,14 +140,20 @@ async def test_tls_that_fails_is_said_once(
 
 
 async def test_authorities_of_ones_own_are_trusted(own_tls: ssl.SSLContext) -> None:
-    async with ScriptedServer(own_tls) as secure, connect(timeout_s=TIMEOUT_S) as connection:
+    async with (
+        ScriptedServer(own_tls) as secure,
+        connect(Counters(), timeout_s=TIMEOUT_S) as connection,
+    ):
         secure.answers["/"] = index("a")
         source = await opened(connection, secure.url)
         assert keys_on(await walk(source.store)) == [b"a"]
 
 
 async def test_a_redirect_from_https_to_http_is_refused(own_tls: ssl.SSLContext) -> None:
-    async with ScriptedServer(own_tls) as server, connect(timeout_s=TIMEOUT_S) as connection:
+    async with (
+        ScriptedServer(own_tls) as server,
+        connect(Counters(), timeout_s=TIMEOUT_S) as connection,
+    ):
         server.answers["/"] = redirect(f"http://127.0.0.1:{server.port}/")
         with pytest.raises(UsageError, match="another origin"):
             await opened(connection, server.url)
@@ -160,7 +170,7 @@ async def test_netrc_has_names_and_passwords(
         await opened(connection, server.url)
     assert await connection.credentials() == "none"
     (home / ".netrc").write_text("machine 127.0.0.1 login me password very-secret\n")
-    async with connect(timeout_s=TIMEOUT_S) as known:
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as known:
         assert await known.credentials() == f"{home / '.netrc'}, for the hosts that it names"
         with pytest.raises(errors.AccessDenied, match="does not accept") as caught:
             await opened(known, server.url)
@@ -175,7 +185,7 @@ async def test_a_netrc_that_is_broken_is_said_without_its_words(
     server: ScriptedServer, home: Path
 ) -> None:
     (home / ".netrc").write_text("machine 127.0.0.1 login me very-secret\n")
-    async with connect(timeout_s=TIMEOUT_S) as connection:
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as connection:
         with pytest.raises(errors.InvalidSetting, match=r"\.netrc cannot be read") as caught:
             await opened(connection, server.url)
         assert "very-secret" not in str(caught.value)
@@ -186,16 +196,16 @@ async def test_proxies_are_those_of_the_environment(
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{server.port}")
     server.answers["http://host.invalid/"] = index("a")
-    async with connect(timeout_s=TIMEOUT_S) as connection:
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as connection:
         source = await opened(connection, "http://host.invalid/")
         assert keys_on(await walk(source.store)) == [b"a"]
         assert server.asked[0].headers["proxy-authorization"] == "Basic bWU6c2VjcmV0"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server.answers["/"] = index("b")
-    async with connect(timeout_s=TIMEOUT_S) as connection:
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as connection:
         assert keys_on(await walk((await opened(connection, server.url)).store)) == [b"b"]
     monkeypatch.setenv("http_proxy", "socks5://me:secret@127.0.0.1:1")
-    async with connect(timeout_s=TIMEOUT_S) as connection:
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as connection:
         with pytest.raises(errors.InvalidSetting, match="HTTP_PROXY") as caught:
             await opened(connection, "http://host.invalid/")
         assert "secret" not in str(caught.value)

@@ -19,6 +19,7 @@ from indexer.errors import StoreUnavailable
 from indexer.keyspace import Key
 from indexer.objects import Head, Pin
 from indexer.stores.http import HTTPConnection, connect
+from indexer.telemetry import Counters
 from indexer.testing.store_suite import Bytes, read
 from tests.unit.scripted_web_server import (
     Answer,
@@ -49,7 +50,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest_asyncio.fixture
 async def connection() -> AsyncIterator[HTTPConnection]:
-    async with asyncio.timeout(HUNG_S), connect(timeout_s=TIMEOUT_S) as connection:
+    async with asyncio.timeout(HUNG_S), connect(Counters(), timeout_s=TIMEOUT_S) as connection:
         yield connection
 
 

@@ -23,6 +23,7 @@ from indexer.objects import SIZE_UNKNOWN, Pin
 from indexer.sources import parse_source
 from indexer.stores import http_folders
 from indexer.stores.http import HTTPConnection, HTTPStore, connect
+from indexer.telemetry import Counters
 from indexer.testing.store_suite import keys_on, read, rows_on, walk
 from tests.unit.scripted_web_server import (
     ScriptedServer,
@@ -49,7 +50,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest_asyncio.fixture
 async def connection() -> AsyncIterator[HTTPConnection]:
-    async with asyncio.timeout(HUNG_S), connect(timeout_s=TIMEOUT_S) as connection:
+    async with asyncio.timeout(HUNG_S), connect(Counters(), timeout_s=TIMEOUT_S) as connection:
         yield connection
 
 

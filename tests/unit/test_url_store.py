@@ -23,6 +23,7 @@ from indexer.sources import parse_source
 from indexer.stores import http
 from indexer.stores.http import HTTPConnection, connect
 from indexer.stores.url_list import UrlStore
+from indexer.telemetry import Counters
 from indexer.testing.store_suite import keys_on, read, rows_on, walk
 from tests.unit.scripted_web_server import (
     ScriptedServer,
@@ -45,7 +46,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest_asyncio.fixture
 async def connection() -> AsyncIterator[HTTPConnection]:
-    async with asyncio.timeout(HUNG_S), connect(timeout_s=TIMEOUT_S) as connection:
+    async with asyncio.timeout(HUNG_S), connect(Counters(), timeout_s=TIMEOUT_S) as connection:
         yield connection
 
 
@@ -88,7 +89,7 @@ async def test_pages_of_a_list_begin_anywhere(
 ) -> None:
     urls = [f"http://h/{folder}/{number}" for folder in "abc" for number in range(5)]
     server.answers["/list"] = response(body="\n".join(urls).encode())
-    async with connect(page_entries=2) as small:
+    async with connect(Counters(), page_entries=2) as small:
         store = (await opened(small, f"urls+{server.url}list")).store
     keys = [url.removeprefix("http://").encode() for url in urls]
     for by_token in (False, True):
