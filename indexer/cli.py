@@ -361,8 +361,13 @@ def doctor(session: Session, uri: str) -> None:
     if session.console.is_json:
         session.console.record(report)
         return
-    for name, value in report.items():
-        session.console.line(f"{name.replace('_', ' '):<22} {shown(value)}")
+    abilities = report.pop("abilities")
+    warnings = report.pop("warnings")
+    lines = {**report, **{f"  {name}": value for name, value in abilities.items()}}
+    for name, value in lines.items():
+        session.console.line(f"{name.replace('_', ' '):<26} {shown(value)}")
+    for warning in warnings:
+        session.console.note(f"Note: {warning}")
 
 
 @cli.command(short_help="Print a shell's completion script.")

@@ -45,7 +45,8 @@ async def run_job(
     type_of(request.name, parent.type if parent else None, request.type)
     before = None
     if parent is not None:
-        before = Before(await tracker.manifest(parent.digest), parent.checksum)
+        manifest = await tracker.manifest(parent.digest)
+        before = Before(manifest, parent.checksum, parent.seen_at)
     scans, shards = await _scan_all(request, reach, tools, before)
     manifest = _manifest(request, scans, shards)
     record = _record(request, scans, manifest, started_at, tools)

@@ -51,6 +51,8 @@ MD5_HEX_CHARACTERS: Final = 32
 PARTS_DIGITS_MAX: Final = len(str(2**32 - 1))
 """A multipart upload's count of parts is packed as a u32."""
 
+_BETTER_THAN_TIMES: Final = ("version_id", "etag_md5", "etag_raw", "checksum")
+
 Page: TypeAlias = pa.RecordBatch
 
 
@@ -97,6 +99,23 @@ def with_prefix(page: Page, prefix: bytes) -> Page:
     )
     columns = [paths if name == "path" else page.column(name) for name in page.schema.names]
     return pa.RecordBatch.from_arrays(columns, schema=page.schema)
+
+
+def without_needless_times(page: Page) -> Page:
+    """The page without modification times of rows that something better tells apart.
+
+    That is a version id, an ETag or a checksum: a file that was merely touched, or copied, is then
+    still the same.
+    """
+    names = page.schema.names
+    if "mtime_ns" not in names:
+        return page
+    better = [name for name in _BETTER_THAN_TIMES if name in names]
+    times = page.column("mtime_ns")
+    for name in better:
+        times = pc.if_else(pc.is_valid(page.column(name)), pa.scalar(None, pa.int64()), times)
+    columns = {name: page.column(name) for name in names} | {"mtime_ns": times}
+    return make_page(columns) if better else page
 
 
 def pack_etags(etags: Sequence[bytes | None]) -> dict[str, pa.Array]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -70,23 +70,26 @@ class Before:
 
     manifest: Manifest
     checksum: str | None
+    seen_at: datetime
 
     @property
     def shards(self) -> list[str]:
         """The digests of its shards."""
         return [shard.digest for shard in self.manifest.shards]
 
-    def carry(self, tracker: Tracker, wanted: str, asked: str) -> Carry | None:
-        """Its checksums, for entries that are to have the checksum `wanted`; None where there are
-        none to be used.
+    def carry(self, tracker: Tracker, source: SourceRef, wanted: str, asked: str) -> Carry | None:
+        """Its checksums, for entries of a source that are to have the checksum `wanted`; None where
+        there are none to be used.
 
         `asked` is what the whole snapshot was asked for. What a store knows is carried over only if
         that was asked for then too: nothing else tells it from what was read.
         """
         if wanted == "none" or (wanted == "store" and asked != self.checksum):
             return None
+        if source not in self.manifest.sources:
+            return None
         algorithm = None if wanted == "store" else wanted
-        return Carry(self.manifest, tracker.shard, algorithm=algorithm)
+        return Carry(self.manifest, tracker.shard, self.seen_at, algorithm=algorithm)
 
     def seeds(self, path_prefix: bytes) -> list[Key]:
         """Keys of a source at which its listing may well be cut: the ends of shards."""
@@ -306,7 +309,7 @@ class SourceScan:
     ) -> None:
         now = self._tools.clock.now()
         scan.tiles = [Tile(KeyRange(), listed=1, kept=1, pages=1, started_at=now, finished_at=now)]
-        context = replace(self._context(reached, source), store=lone.store)
+        context = self._context(reached, source, lone)
         await self._fill(context, source, scan, _just(lone.row))
 
     async def _fill(
@@ -337,15 +340,21 @@ class SourceScan:
         filters = self._request.filters
         return filters.selector(self._source.path_prefix) if filters else None
 
-    def _context(self, reached: Reached, source: OpenedSource) -> SliceContext:
-        before, tracker = self._before, self._tools.tracker
-        asked = self._request.checksum or "default"
+    def _context(
+        self, reached: Reached, source: OpenedSource, lone: LoneObject | None = None
+    ) -> SliceContext:
+        before, asked = self._before, self._request.checksum or "default"
+        carry = None
+        if before is not None:
+            uri = source.folder if lone is None else str(self._uri)
+            ref = SourceRef(uri, self._source.mount)
+            carry = before.carry(self._tools.tracker, ref, self._wanted.checksum, asked)
         return SliceContext(
             tools=self._tools,
-            store=source.store,
+            store=source.store if lone is None else lone.store,
             slots=reached.slots,
             known=before.shards if before else (),
-            carry=before.carry(tracker, self._wanted.checksum, asked) if before else None,
+            carry=carry,
             opened_at=source.opened_at if self._request.as_of is None else None,
         )
 

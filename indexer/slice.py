@@ -33,7 +33,7 @@ from indexer.limits import (
     TOUCHED_SLACK_S,
 )
 from indexer.manifest import ShardRef
-from indexer.page import Page, with_prefix
+from indexer.page import Page, with_prefix, without_needless_times
 from indexer.pipeline.carry import Carry
 from indexer.pipeline.digest import Digester
 from indexer.pipeline.enrich import Enricher, Wanted
@@ -301,6 +301,7 @@ class Placing:
         if self._until is not None and "last_modified" in page.schema.names:
             is_touched = pc.greater(page.column("last_modified"), self._until)
             self.touched += pc.sum(is_touched).as_py() or 0
+        page = without_needless_times(page)
         if self._prefix:
             page = with_prefix(page, self._prefix)
         return stretch_of(self._range(listed.keys), page)

@@ -2,7 +2,8 @@
 
 Invariants
   * The digest is of the manifest that a W&B client would be served: the header, then `path:etag`
-    and a newline for every entry in order of paths. Sizes, URIs and version ids are not in it.
+    and a newline for every entry in order of paths. Sizes, URIs and version ids are not in it. A
+    file has no ETag; its MD5 stands in place of that, where it was asked for.
   * Left out are empty objects that stand for a folder: their path is empty or ends in `/`.
   * A manifest with one entry that W&B's cannot hold has no digest but a reason. W&B's clients join,
     shorten or refuse paths that are not plainly relative, on POSIX or on Windows.
@@ -11,6 +12,7 @@ Invariants
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from dataclasses import dataclass
@@ -64,6 +66,8 @@ class WandbDigester:
             self._reason = _reason_of_bytes(rows)
             return
         etags = pc.cast(etag_texts(rows), pa.string())
+        if etags.null_count:
+            etags = pc.coalesce(etags, _md5s_of_files(rows))
         self._reason = _reason_of_paths(paths) or _reason_of_etags(paths, etags)
         if self._reason is None:
             self._hash(pc.binary_join_element_wise(paths, ":", etags, "\n", ""))
@@ -80,6 +84,21 @@ class WandbDigester:
             start, end = offsets[chunk.offset], offsets[chunk.offset + len(chunk)]
             if start < end:
                 self._md5.update(memoryview(chunk.buffers()[2])[start:end])
+
+
+def _md5s_of_files(rows: pa.Table) -> pa.Array:
+    """What W&B's client calls the digest of a file: its MD5 in base64. Null for all else."""
+    names = rows.schema.names
+    if "checksum" not in names or "version_id" in names:
+        return pa.nulls(rows.num_rows, pa.string())
+    columns = (rows.column(f"checksum{suffix}").to_pylist() for suffix in ("", "_algorithm"))
+    return pa.array(
+        [
+            base64.b64encode(value).decode() if algorithm == "md5" else None
+            for value, algorithm in zip(*columns, strict=True)
+        ],
+        pa.string(),
+    )
 
 
 def _without_folders(rows: pa.Table) -> pa.Table:
@@ -118,7 +137,10 @@ def _reason_of_etags(paths: pa.ChunkedArray, etags: pa.ChunkedArray | pa.Array) 
     if not etags.null_count:
         return None
     path = paths.filter(pc.is_null(etags))[0].as_py()
-    return f"A W&B manifest cannot hold the object at {path!r}: the store gave it no ETag."
+    return (
+        f"A W&B manifest cannot hold the object at {path!r}: the store gave it no ETag, and it is no "
+        f"file whose MD5 is known."
+    )
 
 
 def _words(path: str, why: str) -> str:

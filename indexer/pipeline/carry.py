@@ -2,7 +2,10 @@
 
 Invariants
   * An object is the same if the best of what is known of both says so: the version id where both
-    have one that pins, else ETag and size, else modification time and size.
+    have one that pins, else ETag and size, else modification time and size. Times are those of
+    files, to the millisecond, and of the same source.
+  * A file that was modified when it was last looked at, or later, may have been written once more
+    within that moment: its times prove nothing.
   * At most `PARENT_SHARDS_KEPT_MAX` shards of the version before are in memory.
 """
 
@@ -10,6 +13,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,26 +22,38 @@ import pyarrow.compute as pc
 from indexer.limits import PARENT_SHARDS_KEPT_MAX
 from indexer.manifest import Manifest
 from indexer.objects import Checksum
-from indexer.page import Page, with_prefix
+from indexer.page import SCHEMA, Page, with_prefix
 
 ReadShard = Callable[[str], Awaitable[pa.Table]]
 
 _COMPARED = ("size", "etag_md5", "etag_parts", "etag_raw", "version_id", "mtime_ns")
+NS_PER_MS: Final = 1_000_000
+
+MODIFIED_SLACK_S: Final = 2.0
+"""File systems tell times by clocks that tick each 4 ms to 2 s."""
+
 _CARRIED = ("checksum_algorithm", "checksum_type", "checksum")
 
 
 class Carry:
     """The version before, asked for the checksums of unchanged entries.
 
-    `algorithm` narrows them to checksums of whole objects by it; None takes any.
+    `algorithm` narrows them to checksums of whole objects by it; None takes any. `seen_at` is when
+    its objects were last looked at.
     """
 
     def __init__(
-        self, manifest: Manifest, read_shard: ReadShard, *, algorithm: str | None = None
+        self,
+        manifest: Manifest,
+        read_shard: ReadShard,
+        seen_at: datetime,
+        *,
+        algorithm: str | None = None,
     ) -> None:
         self._shards = manifest.shards
         self._ends = [shard.max_path for shard in manifest.shards]
         self._read_shard = read_shard
+        self._rest_since = seen_at - timedelta(seconds=MODIFIED_SLACK_S)
         self._algorithm = algorithm
         self._kept: dict[str, pa.Table] = {}
 
@@ -53,7 +70,7 @@ class Carry:
         last = paths[-1].as_py()
         for shard in self._shards[first:]:
             before = await self._shard(shard.digest)
-            found |= _unchanged(page, paths, before, self._algorithm)
+            found |= self._unchanged(page, paths, before)
             if shard.max_path >= last:
                 break
         return found
@@ -67,35 +84,34 @@ class Carry:
             del self._kept[next(iter(self._kept))]
         return table
 
+    def _unchanged(self, page: Page, paths: pa.Array, before: pa.Table) -> dict[int, Checksum]:
+        if "checksum" not in before.schema.names:
+            return {}
+        places = pc.index_in(paths, value_set=before.column("path").combine_chunks())
+        rows = pa.array(range(page.num_rows), pa.int64()).filter(pc.is_valid(places))
+        if not len(rows):
+            return {}
+        then = before.take(places.drop_null())
+        now = page.take(rows)
+        same = _same(now, then, self._rest_since)
+        if self._algorithm is not None:
+            is_it = pc.and_(
+                pc.equal(then.column("checksum_algorithm"), self._algorithm),
+                pc.equal(then.column("checksum_type"), "full_object"),
+            )
+            same = pc.and_(same, is_it)
+        same = pc.fill_null(pc.and_(same, pc.is_valid(then.column("checksum"))), fill_value=False)
+        carried = then.select(_CARRIED).filter(same)
+        columns = (carried.column(name).to_pylist() for name in _CARRIED)
+        return {
+            row: Checksum(name, value, kind)
+            for row, name, kind, value in zip(
+                pc.filter(rows, same).to_pylist(), *columns, strict=True
+            )
+        }
 
-def _unchanged(
-    page: Page, paths: pa.Array, before: pa.Table, algorithm: str | None
-) -> dict[int, Checksum]:
-    if "checksum" not in before.schema.names:
-        return {}
-    places = pc.index_in(paths, value_set=before.column("path").combine_chunks())
-    rows = pa.array(range(page.num_rows), pa.int64()).filter(pc.is_valid(places))
-    if not len(rows):
-        return {}
-    then = before.take(places.drop_null())
-    now = page.take(rows)
-    same = _same(now, then)
-    if algorithm is not None:
-        is_it = pc.and_(
-            pc.equal(then.column("checksum_algorithm"), algorithm),
-            pc.equal(then.column("checksum_type"), "full_object"),
-        )
-        same = pc.and_(same, is_it)
-    same = pc.fill_null(pc.and_(same, pc.is_valid(then.column("checksum"))), fill_value=False)
-    carried = then.select(_CARRIED).filter(same)
-    columns = (carried.column(name).to_pylist() for name in _CARRIED)
-    return {
-        row: Checksum(name, value, kind)
-        for row, name, kind, value in zip(pc.filter(rows, same).to_pylist(), *columns, strict=True)
-    }
 
-
-def _same(now: Page, then: pa.Table) -> pa.ChunkedArray:
+def _same(now: Page, then: pa.Table, rest_since: datetime) -> pa.ChunkedArray:
     """Whether rows are of the same objects; null where nothing can tell."""
     (size, size_then), md5, parts, raw, version, mtime = (
         (_column(now, name), _column(then, name)) for name in _COMPARED
@@ -108,7 +124,12 @@ def _same(now: Page, then: pa.Table) -> pa.ChunkedArray:
     by_etag = pc.and_(*has_etags)
     etag_equal = pc.and_(pc.and_(_equal(*md5), _equal(*parts)), _equal(*raw))
     size_equal = pc.equal(size, size_then)
-    mtime_equal = pc.equal(*mtime)
+    # Who has a checksum needs no modification time to be told apart: that of a file is then only
+    # observed, in milliseconds.
+    modified = pc.cast(pc.divide(mtime[0], NS_PER_MS), pa.timestamp("ms", tz="UTC"))
+    modified_then = _column(then, "last_modified")
+    rested = pc.less(modified_then, pa.scalar(rest_since, pa.timestamp("ms", tz="UTC")))
+    mtime_equal = pc.and_(pc.equal(modified, modified_then), rested)
     return pc.case_when(
         pc.make_struct(by_version, by_etag),
         pc.equal(*version),
@@ -125,7 +146,6 @@ def _equal(one: pa.Array, other: pa.Array) -> pa.Array:
 
 def _column(rows: Page | pa.Table, name: str) -> pa.Array:
     if name not in rows.schema.names:
-        kinds = {"etag_md5": pa.binary(16), "etag_parts": pa.uint32(), "mtime_ns": pa.int64()}
-        return pa.nulls(rows.num_rows, kinds.get(name, pa.string()))
+        return pa.nulls(rows.num_rows, SCHEMA.field(name).type)
     column = rows.column(name)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
