@@ -116,8 +116,10 @@ async def test_a_file_that_changes_while_it_is_read(
     with pytest.raises(ObjectChanged, match=str(uri_of(path))):
         await store.read(Key(b"file"), pin, sink)
     assert sum(map(len, sink.pieces)) < LONG, "the last piece is only given when all is well"
+    anew = Bytes()
     with pytest.raises(ObjectChanged):
-        await store.read(Key(b"file"), pin, Bytes())
+        await store.read(Key(b"file"), pin, anew)
+    assert anew.data == b"", "what is known to be another file is not read at all"
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -281,10 +283,10 @@ async def test_a_failing_disk_is_unavailable(
     if function not in {"pread", "readv"}:
         with pytest.raises(StoreUnavailable, match=os.strerror(number)):
             await store.list_page(KeyRange())
-    if function not in {"scandir", "readv"}:
+    if function not in {"scandir", "stat", "readv"}:
         with pytest.raises(StoreUnavailable, match=os.strerror(number)):
             await store.read(key, pin, Bytes())
-    if function not in {"scandir", "pread"}:
+    if function not in {"scandir", "stat", "pread"}:
         (found,) = await store.digests([(key, pin)], "md5")
         assert isinstance(found, StoreUnavailable)
     monkeypatch.undo()
@@ -474,6 +476,24 @@ async def test_a_reader_that_is_cancelled_lets_go(tmp_path: Path, threads: Threa
         await waits.wait()
         assert open_descriptors() == before + 1
         reading.cancel()
+    assert open_descriptors() == before
+
+
+async def test_hashing_that_is_cancelled_lets_go(
+    tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_bytes, "HASH_SLICE_BYTES_MAX", 1)
+    monkeypatch.setattr(file_bytes, "HASH_CHUNK_BYTES", 1)
+    (tmp_path / "file").write_bytes(bytes(FILE_CHUNK_BYTES))
+    store = await opened(tmp_path, threads)
+    pin, before = await pin_of(store, b"file"), open_descriptors()
+    async with asyncio.TaskGroup() as group:
+        hashing = group.create_task(store.digests([(Key(b"file"), pin)], "md5"))
+        async with asyncio.timeout(TIMEOUT_S):
+            while open_descriptors() == before:
+                await asyncio.sleep(0)
+        hashing.cancel()
+    assert hashing.cancelled()
     assert open_descriptors() == before
 
 
