@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from threading import Lock
 
-from indexer.checksums import new_hash
+from indexer.checksums import BYTES_PER_S, new_hash
 from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
 from indexer.keyspace import Key
 from indexer.limits import (
@@ -25,7 +25,7 @@ from indexer.limits import (
     HASH_BATCH_BYTES_MAX,
     HASH_BATCH_FILES_MAX,
     HASH_CHUNK_BYTES,
-    HASH_LONG_BYTES_MIN,
+    HASH_LONG_S_MIN,
     HASH_SLICE_BYTES_MAX,
 )
 from indexer.objects import Pin
@@ -143,7 +143,8 @@ class FileHashing(Sliced):
     @property
     def is_of_long_files(self) -> bool:
         """Whether hashing takes longer than what is done around it, file by file."""
-        return self._size_bytes >= HASH_LONG_BYTES_MIN * len(self._objects)
+        takes_s = self._size_bytes / BYTES_PER_S[self._algorithm]
+        return takes_s >= HASH_LONG_S_MIN * len(self._objects)
 
     def _slice(self) -> bytes:
         self._room = HASH_SLICE_BYTES_MAX

@@ -50,6 +50,7 @@ from tests.unit.file_folders import (
     pin_of,
     uri_of,
 )
+from tests.unit.listing_runs import Listed, list_slice
 from workers.threads import Threads
 
 LONG = FILE_CHUNK_BYTES * 2 + 1
@@ -548,3 +549,22 @@ async def test_errors_of_one_page_are_one_error(
     monkeypatch.setattr(Root, "stats", fail)
     with pytest.raises(IndexerError, match="disk"):
         await store.list_page(KeyRange())
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+async def test_a_listing_of_many_segments_misses_nothing(
+    tmp_path: Path, threads: Threads, slots: int
+) -> None:
+    keys = [b"flat/%03d" % number for number in range(300)]
+    keys += [b"wide/%02d/%d" % (number, file) for number in range(40) for file in range(5)]
+    keys += [b"flat/\xff%d" % number for number in range(20)]
+    keys += [b"a.txt", b"deep/1/2/3/4/file", b"flat.txt", b"flat0"]
+    for key in keys:
+        path = tmp_path / os.fsdecode(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    source = await FileConnection(threads, FileOptions(), page_entries=10).open(uri_of(tmp_path))
+    listed = await list_slice(source.store, Listed(), slots=slots)
+    assert listed.keys == sorted(keys)
+    listed.check_tiling()
+    assert listed.counters.segments > 1
