@@ -200,7 +200,7 @@ async def probe_versions(lister: S3Lister, facts: Facts) -> Facts:
         starts_after = None
         if order != "out of order" and (between := _between(keys, lister.prefix)) is not None:
             _, later = await lister.version_order(after=between, rows=PROBE_KEYS)
-            starts_after = min(later, default=None) == keys[1]
+            starts_after = min(later) == keys[1] if later else None
     except VersionsDenied:
         return facts
     return replace(facts, versions=order, versions_start_after=starts_after)

@@ -17,6 +17,7 @@ from indexer.sources import parse_source
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect
 from indexer.stores.s3_clients import ClientPool
+from indexer.stores.s3_probe import Facts
 from indexer.telemetry import Counters
 from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.unit.listing_runs import list_all
@@ -230,6 +231,20 @@ async def test_versions_are_listed_or_done_without(
     assert source.store.properties.versions is has_versions
     was_told = any("Versions cannot be listed" in warning for warning in source.warnings)
     assert was_told is not has_versions
+
+
+async def test_the_order_of_versions_is_asked_for_once(
+    server: SyntheticS3, connected: Connected
+) -> None:
+    facts = MemoryFacts()
+    await facts.put_facts(server.endpoint_url, Facts("s", "range", *(True,) * 5, 300).document())
+    for requests in (2, 0):
+        async with connected("kept", facts) as connection:
+            source = await connection.open(parse_source("s3://kept/"))
+        assert source.abilities["versions"] == "newest first"
+        asked = server.counters("kept").requests
+        assert asked.get("ListObjectVersions", 0) == requests
+        assert "ListObjectsV2" not in asked
 
 
 @pytest.mark.parametrize("order", ["oldest first", "shuffled", "apart"])
