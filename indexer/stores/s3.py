@@ -41,10 +41,12 @@ from indexer.protocols import (
 from indexer.sources import SourceUri
 from indexer.stores.s3_client import chosen_endpoint
 from indexer.stores.s3_clients import ClientPool, CountedClient, SharedClient
+from indexer.stores.s3_list_requests import ListRequests
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_minio import Directories
-from indexer.stores.s3_objects import Caller, S3Objects
+from indexer.stores.s3_objects import S3Objects
 from indexer.stores.s3_probe import Facts, known_facts, probe, probe_versions, read_facts
+from indexer.stores.s3_requests import Caller
 from indexer.stores.s3_versioning import ask_versioning, check_moment, check_order
 from indexer.telemetry import Counters
 from workers.clock import SystemClock
@@ -197,8 +199,8 @@ class S3Connection:
         return S3Objects(self._caller, bucket, prefix)
 
     def _lister(self, bucket: str, prefix: str, as_of: datetime | None) -> S3Lister:
-        payer = self._options.request_payer
-        return S3Lister(self._client, bucket, prefix, payer, self._turns, as_of=as_of)
+        requests = ListRequests(self._caller, bucket)
+        return S3Lister(requests, bucket, prefix, self._turns, as_of=as_of)
 
     async def _facts_of(self, lister: S3Lister, server: str, *, versions: bool) -> Facts:
         """What the endpoint honours: known, kept, or asked for now, of versions if they matter."""
