@@ -354,8 +354,8 @@ HASH_BATCH_BYTES_MAX: Final = 8 * MIB
 a thread and back."""
 
 HASH_LONG_S_MIN: Final = 70e-6
-"""Files that take longer than this to be hashed, in the mean, are hashed on every processor. Of 100 kB
-and with MD5, which takes 170 µs, two threads hash 1.5 times as many as one; of 10 kB they hash
+"""Files that take longer than this to be hashed, in the mean, are hashed on every processor. Of 100
+kB and with MD5, which takes 170 µs, two threads hash 1.5 times as many as one; of 10 kB they hash
 fewer, as each has more Python to run than bytes to hash."""
 
 HASH_SLICE_BYTES_MAX: Final = 128 * MIB

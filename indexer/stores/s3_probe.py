@@ -133,6 +133,29 @@ def read_facts(document: dict[str, Any]) -> Facts:
     return Facts(**document)
 
 
+class ProbingLister(S3Lister):
+    """A lister that does not ask again what was answered before, as `answers` has it.
+
+    Each question has its own try, so a series of them goes on where it failed.
+    """
+
+    answers: dict[str, Any]
+
+    async def list(self, **asked: Any) -> Listing:
+        """See `S3Lister.list`."""
+        name = repr((self.has_v2, asked))
+        if name not in self.answers:
+            self.answers[name] = await super().list(**asked)
+        return self.answers[name]  # type: ignore[no-any-return]
+
+    async def version_order(self, **asked: Any) -> tuple[VersionOrder | None, Sequence[bytes]]:
+        """See `S3Lister.version_order`."""
+        name = repr(("versions", asked))
+        if name not in self.answers:
+            self.answers[name] = await super().version_order(**asked)
+        return self.answers[name]  # type: ignore[no-any-return]
+
+
 async def probe(lister: S3Lister, server: str) -> Facts:
     """Asks for a page, and then for what comes after two keys on it, and compares.
 
