@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.goals import OVER_HTTP
+from benchmarks.goals import AIOBOTOCORE_HEAD, OUR_HEAD, OVER_HTTP
 from benchmarks.results import read
 from benchmarks.tools import OURS, TOOLS
 from tests.conftest import MACHINE_ENVIRONMENT
@@ -73,3 +73,14 @@ def test_the_daemon_is_measured(tmp_path: Path) -> None:
     crowd = found["crowd", "indexer serve"]
     assert crowd["objects"] == 4_000
     assert 0 < crowd["status_p50_s"] <= crowd["status_p95_s"] <= crowd["status_p99_s"]
+
+
+@pytest.mark.usefixtures("minio")
+def test_asking_for_objects_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    done = bench("heads", "--results", str(file))
+    assert done.returncode == 0, done.stderr
+    found = {one.tool: one.figures for one in read(file)}
+    assert found[OUR_HEAD]["objects"] == 300
+    assert found[OUR_HEAD]["cpu_s"] > 0
+    assert found[AIOBOTOCORE_HEAD]["wall_s"] > 0

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.goals import outcomes
+from benchmarks.goals import AIOBOTOCORE_HEAD, OBSTORE_HEAD, OUR_HEAD, outcomes
 from benchmarks.measure import Counted, Endpoint, Run, RunFailed, Series, run
 from benchmarks.report import report
 from benchmarks.results import Measurement, Sitting, append, newest, read
@@ -169,6 +169,19 @@ def test_tools_are_compared_without_their_starts() -> None:
     shown = report(found)
     assert "| tree            | boto3 paginator     | 1,000 " in shown
     assert "| minio     | tree: our time to obstore's   | 2.00 x  | at most 1.3 | NO " in shown
+
+
+def test_rates_of_asking_are_compared() -> None:
+    found = [
+        replace(minio_measurement(tool, wall_s), benchmark="heads", figures=figures)
+        for tool, wall_s in ((OUR_HEAD, 2.0), (AIOBOTOCORE_HEAD, 8.0), (OBSTORE_HEAD, 1.0))
+        for figures in ({"objects": 1000, "wall_s": wall_s},)
+    ]
+    reached = {outcome.text: (outcome.value, outcome.is_reached) for outcome in outcomes(found)}
+    assert reached == {
+        "our rate to aiobotocore's": (4.0, True),
+        "our rate to obstore's": (0.5, False),
+    }
 
 
 def test_a_run_no_longer_than_its_start_says_nothing() -> None:
