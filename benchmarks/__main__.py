@@ -12,6 +12,7 @@ from typing import Final
 from benchmarks.macro import (
     crowd,
     folders,
+    heads,
     latency,
     margin,
     memory,
@@ -27,7 +28,7 @@ from deploy.s3_server import ServerError
 
 BENCHMARKS: Final[Mapping[str, Callable[[Sitting, Sizes], None]]] = {
     module.BENCHMARK: module.measure
-    for module in (minio, margin, latency, small, memory, tracking, folders, crowd)
+    for module in (minio, margin, latency, small, memory, tracking, folders, crowd, heads)
 }
 REPORT: Final = "report"
 EXIT_INTERRUPTED: Final = 130

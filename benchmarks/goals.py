@@ -16,6 +16,9 @@ from benchmarks.results import Measurement
 
 OURS: Final = "indexer snapshot"
 OVER_HTTP: Final = "POST /api/v1/snapshots"
+OUR_HEAD: Final = "Store.head"
+AIOBOTOCORE_HEAD: Final = "aiobotocore head_object"
+OBSTORE_HEAD: Final = "obstore head_async"
 MEGABYTE: Final = 1e6
 
 
@@ -150,6 +153,16 @@ def _crowd(found: Sequence[Measurement]) -> Iterator[Outcome]:
         yield Outcome("crowd", "longest callback", cpu_ms, "ms of CPU", "at most", 50)
 
 
+def _heads(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    ours = _one(found, OUR_HEAD)
+    for tool, text, bound in (
+        (AIOBOTOCORE_HEAD, "our rate to aiobotocore's", 3.0),
+        (OBSTORE_HEAD, "our rate to obstore's", 0.8),
+    ):
+        if ratio := _ratio(ours, _one(found, tool), "objects_per_s"):
+            yield Outcome("heads", text, ratio, "x", "at least", bound)
+
+
 GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = {
     "minio": _minio,
     "margin": _margin,
@@ -159,6 +172,7 @@ GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = 
     "tracking": _tracking,
     "folders": _folders,
     "crowd": _crowd,
+    "heads": _heads,
 }
 
 

@@ -45,6 +45,9 @@ class Sizes:
 
     folders_objects: int = 1_000_000
 
+    heads_objects: int = 10_000
+    heads_in_flight: int = 64
+
 
 FULL: Final = Sizes()
 QUICK: Final = Sizes(
@@ -70,4 +73,6 @@ QUICK: Final = Sizes(
     crowd_watched_objects=2_000,
     tracking_objects=5_000,
     folders_objects=2_000,
+    heads_objects=300,
+    heads_in_flight=8,
 )

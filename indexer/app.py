@@ -7,50 +7,61 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import pyarrow as pa
 
 from indexer.artifact.entries import entries_page
+from indexer.backends import Backends, bucket_of
 from indexer.catalog.catalog import Catalog
 from indexer.doctor import examine
 from indexer.errors import NoSuchVersion
-from indexer.job import JobParts, run_job
+from indexer.globs import Filters
+from indexer.job import run_job
 from indexer.limits import (
     CATALOG_ROWS_MAX,
     FIRST_CONTACT_ATTEMPTS_MAX,
-    IN_FLIGHT_DEFAULT,
+    IN_FLIGHT_MAX,
     IN_FLIGHT_START,
     OBJECTS_MAX_DEFAULT,
     PAGE_RESULTS_DEFAULT,
     PAGES_PER_TURN_MAX,
+    READ_BYTES_MAX,
     REQUEST_ATTEMPTS_MAX,
     THREADS_MAX,
 )
 from indexer.manifest import Manifest
 from indexer.pipeline.trigger import OnLimit, SnapshotRequest
-from indexer.protocols import ANYWHERE, S3Options, SourceOptions, Store, Tracker
-from indexer.records import ArtifactRecord, FolderPage, ProjectRecord, Snapshot, VersionRecord
+from indexer.preview import run_preview
+from indexer.protocols import ANYWHERE, SourceOptions, Tracker
+from indexer.records import (
+    ArtifactRecord,
+    FolderPage,
+    Preview,
+    ProjectRecord,
+    Snapshot,
+    VersionRecord,
+)
 from indexer.references import ArtifactName, VersionRef, parse_name
 from indexer.remote import Remote
+from indexer.scan import Reach, Reached
 from indexer.service import Service
-from indexer.slice import SliceContext
-from indexer.sources import parse_source
-from indexer.stores.s3 import S3Connection, connect
-from indexer.stores.s3_clients import ClientPool
-from indexer.stores.wrappers import ResilientConnection
+from indexer.slice import SliceTools
+from indexer.sources import SourceUri, parse_source
+from indexer.stores.wrappers import LimiterPool, ResilientConnection
 from indexer.telemetry import Counters, new_logger
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from workers.budget import Budget
+from workers.caps import Caps
 from workers.clock import Clock, SystemClock
 from workers.control import Limits
 from workers.errors import single_error
-from workers.limiter import Limiter
 from workers.retry import Retry, RetryBudget
 from workers.threads import Threads
 from workers.turns import Turns
@@ -59,14 +70,20 @@ if TYPE_CHECKING:
     from indexer.daemon.server import Daemon
 
 
+BUCKET_LIMITS: Final = Limits(
+    start=IN_FLIGHT_START, lowest=min(IN_FLIGHT_START, Limits().lowest), highest=IN_FLIGHT_MAX
+)
+"""Where the limiters of a bucket begin, and where they stay; a job's own caps bound it further."""
+
+
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """What holds for a snapshot where its order leaves it open."""
 
     objects_max: int = OBJECTS_MAX_DEFAULT
     on_limit: OnLimit = "error"
-    in_flight: int = IN_FLIGHT_DEFAULT
-    s3: S3Options = field(default_factory=S3Options)
+    checksum: str | None = None
+    options: SourceOptions = field(default_factory=SourceOptions)
 
 
 class App:
@@ -77,8 +94,7 @@ class App:
         catalog: Catalog,
         tracker: Tracker,
         *,
-        clients: ClientPool,
-        turns: Turns,
+        backends: Backends,
         threads: Threads,
         clock: Clock,
         defaults: Defaults,
@@ -90,8 +106,9 @@ class App:
         self._log = log
         self._threads = threads
         self._clock = clock
-        self._turns = turns
-        self._clients = clients
+        self._backends = backends
+        self._limiters = LimiterPool(BUCKET_LIMITS, clock)
+        self._budget = Budget(READ_BYTES_MAX)
 
     # --- snapshots
 
@@ -104,20 +121,21 @@ class App:
         Raises `InvalidReference` and `InvalidSetting`.
         """
         defaults = self.defaults
-        objects_max, in_flight = order.max_objects, order.in_flight
         request = SnapshotRequest(
-            uri=parse_source(order.uri),
+            sources=order.read_sources(),
             name=parse_name(order.name),
             type=order.type,
             aliases=tuple(order.aliases),
             notes=order.notes,
-            objects_max=defaults.objects_max if objects_max is None else objects_max,
+            objects_max=_or(order.max_objects, defaults.objects_max),
             on_limit=order.on_limit or defaults.on_limit,
             allow_empty=order.allow_empty,
+            filters=Filters(tuple(order.include), tuple(order.exclude)),
+            checksum=order.checksum or defaults.checksum,
+            heads=order.heads,
+            as_of=order.as_of,
         )
-        return request, SourceOptions(
-            self._s3_options(order), defaults.in_flight if in_flight is None else in_flight
-        )
+        return request, order.options(defaults.options)
 
     async def run(
         self,
@@ -128,74 +146,72 @@ class App:
     ) -> Snapshot:
         """Lists what the request names and commits it. See `job.run_job`."""
         counters = counters or Counters()
-        limiter = Limiter(_limits(options.in_flight), clock=self._clock)
-        log = self._log.bind(job=str(request.name), source=str(request.uri))
+        log = self._log.bind(job=str(request.name), source=request.title)
+        snapshot = await run_job(
+            request,
+            self._reach(options, counters, log),
+            self._tools(counters),
+            request_id or uuid4().hex,
+        )
+        log.info("committed", ref=snapshot.result.version.ref, created=snapshot.result.created)
+        return snapshot
+
+    async def preview(self, order: SnapshotOrder, counters: Counters | None = None) -> Preview:
+        counters = counters or Counters()
+        request, options = self.read_order(order)
+        log = self._log.bind(job=str(request.name), source=request.title)
+        return await run_preview(
+            request, self._reach(options, counters, log), self._tools(counters)
+        )
+
+    async def examine(self, order: DoctorOrder) -> dict[str, Any]:
+        options, source = order.options(self.defaults.options), parse_source(order.uri)
+        async with self._backends.connect(source, options, Counters()) as connection:
+            return await examine(connection, source, self.catalog.folder.path)
+
+    async def warm_up(self) -> None:
+        """Reads what the first snapshot would have to read, before anybody waits."""
+        await self._threads.run(self._backends.load)
+
+    def _tools(self, counters: Counters) -> SliceTools:
+        return SliceTools(
+            content=self.catalog.content,
+            tracker=self.tracker,
+            threads=self._threads,
+            budget=self._budget,
+            counters=counters,
+            clock=self._clock,
+        )
+
+    def _reach(self, options: SourceOptions, counters: Counters, log: Any) -> Reach:
+        """How a job reaches its sources: bounded by its own caps and by what the servers take."""
+        caps = Caps(options.in_flight, options.requests_per_s)
+        retry, first_contact = (
+            Retry(attempts_max=attempts_max, budget=RetryBudget(), clock=self._clock)
+            for attempts_max in (REQUEST_ATTEMPTS_MAX, FIRST_CONTACT_ATTEMPTS_MAX)
+        )
 
         def on_retry(attempt: int, error: Exception, delay_s: float) -> None:
             counters.retries += 1
             log.info("retry", attempt=attempt, error=str(error), delay_s=round(delay_s, 3))
 
-        def context(store: Store, known: Sequence[str]) -> SliceContext:
-            return SliceContext(
-                store=store,
-                content=self.catalog.content,
-                tracker=self.tracker,
-                threads=self._threads,
-                slots=lambda: limiter.limit,
-                counters=counters,
-                clock=self._clock,
-                known=known,
-            )
+        @asynccontextmanager
+        async def reach(uri: SourceUri) -> AsyncIterator[Reached]:
+            async with self._backends.connect(uri, options, counters) as connection:
+                with self._limiters.lease(bucket_of(uri, options)) as (limiters, share):
+                    resilient = ResilientConnection(
+                        connection,
+                        limiters=limiters,
+                        caps=caps,
+                        retry=retry,
+                        first_contact=first_contact,
+                        on_retry=on_retry,
+                        counters=counters,
+                        clock=self._clock,
+                    )
+                    yield Reached(resilient, lambda: min(caps.in_flight, share()))
 
-        async with self._connected(options.s3, counters) as connection:
-            parts = JobParts(
-                connection=ResilientConnection(
-                    connection,
-                    limiter=limiter,
-                    retry=self._retry(REQUEST_ATTEMPTS_MAX),
-                    first_contact=self._retry(FIRST_CONTACT_ATTEMPTS_MAX),
-                    on_retry=on_retry,
-                    counters=counters,
-                    clock=self._clock,
-                ),
-                tracker=self.tracker,
-                context=context,
-                clock=self._clock,
-                counters=counters,
-            )
-            snapshot = await run_job(request, parts, request_id or uuid4().hex)
-        log.info("committed", ref=snapshot.result.version.ref, created=snapshot.result.created)
-        return snapshot
-
-    async def examine(self, order: DoctorOrder) -> dict[str, Any]:
-        options, source = self._s3_options(order), parse_source(order.uri)
-        async with self._connected(options, Counters()) as connection:
-            return await examine(connection, source, options, self.catalog.folder.path)
-
-    async def warm_up(self) -> None:
-        """Reads what the first snapshot would have to read, before anybody waits."""
-        await self._threads.run(self._clients.load)
-
-    @asynccontextmanager
-    async def _connected(
-        self, options: S3Options, counters: Counters
-    ) -> AsyncIterator[S3Connection]:
-        facts, turns, clients = self.catalog.facts, self._turns, self._clients
-        async with connect(options, facts, counters, turns=turns, clients=clients) as connection:
-            yield connection
-
-    def _s3_options(self, order: SnapshotOrder | DoctorOrder) -> S3Options:
-        given = {name: getattr(order, name) for name in S3Options.__slots__}
-        default = self.defaults.s3
-        return S3Options(
-            **{
-                name: getattr(default, name) if value is None else value
-                for name, value in given.items()
-            }
-        )
-
-    def _retry(self, attempts_max: int) -> Retry:
-        return Retry(attempts_max=attempts_max, budget=RetryBudget(), clock=self._clock)
+        return reach
 
     # --- what was recorded
 
@@ -283,18 +299,18 @@ async def open_app(
         raise NoSuchVersion(f"There is no data folder at {data}; snapshot something first.")
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        turns = Turns(PAGES_PER_TURN_MAX)
-        clients = await stack.enter_async_context(ClientPool.open(clock, turns))
         threads = await stack.enter_async_context(Threads(THREADS_MAX))
         catalog = await stack.enter_async_context(Catalog.open(data, clock))
+        backends = await stack.enter_async_context(
+            Backends.open(facts=catalog.facts, turns=Turns(PAGES_PER_TURN_MAX), clock=clock)
+        )
         tracker: Tracker = catalog.tracker
         if to is not None:
             tracker = RemoteTracker(await stack.enter_async_context(Remote.open(to, clock=clock)))
         yield App(
             catalog,
             tracker,
-            clients=clients,
-            turns=turns,
+            backends=backends,
             threads=threads,
             clock=clock,
             defaults=defaults or Defaults(),
@@ -350,6 +366,5 @@ async def open_daemon(
             yield daemon
 
 
-def _limits(in_flight: int) -> Limits:
-    start = min(in_flight, IN_FLIGHT_START)
-    return Limits(start=start, lowest=min(start, Limits().lowest), highest=in_flight)
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from indexer import __version__
+from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
 from indexer.cli_session import Command, NobodyReads, Session, common, connection, with_session
-from indexer.errors import IndexerError, InvalidReference, InvalidSetting
+from indexer.errors import IndexerError, InvalidSetting
 
 if TYPE_CHECKING:
     from indexer.console import Console
-    from indexer.records import ArtifactRecord, ProjectRecord, Snapshot, VersionRecord
+    from indexer.records import ArtifactRecord, Preview, ProjectRecord, Snapshot, VersionRecord
     from indexer.references import ArtifactName, VersionRef
     from indexer.workspace import Workspace
 
@@ -113,7 +114,15 @@ def snapshot_options(command: Command) -> Command:
                          help="With more objects: fail, or keep the first N.  [error]"),
             click.option("--allow-empty", is_flag=True, help="Record a version without entries."),
             click.option("--notes", metavar="TEXT", help="Notes on the version."),
+            click.option("--include", multiple=True, metavar="GLOB", help="Keep what matches."),
+            click.option("--exclude", multiple=True, metavar="GLOB", help="Leave that out."),
+            click.option("--checksum", type=click.Choice(CHECKSUMS),
+                         help="What to record of objects' bytes.  [none; md5 of files]"),
+            click.option("--heads", is_flag=True, help="Ask each object for its version id."),
+            click.option("--as-of", metavar="TIME", help="Record the state at that moment."),
+            click.option("--dry-run", "is_dry_run", is_flag=True, help="Show what would be kept."),
             click.option("--in-flight", type=int, metavar="N", help="Most requests at once.  [64]"),
+            click.option("--requests-per-s", type=int, metavar="N", help="Most requests a second."),
             click.option("--to", metavar="URL", help="Daemon to tell of what is listed here."),
         )
     ):  # fmt: skip
@@ -122,12 +131,16 @@ def snapshot_options(command: Command) -> Command:
 
 
 @cli.command("snapshot")
-@click.argument("uri")
+@click.argument("sources", nargs=-1, required=True, metavar="[MOUNT=]URI...")
 @snapshot_options
 @with_session
-def snapshot(session: Session, uri: str, **options: Any) -> None:
-    """Record what is below URI as a version of an artifact."""
-    _snapshot(session, uri, **options)
+def snapshot(session: Session, sources: tuple[str, ...], **options: Any) -> None:
+    """Record what is below URI as a version of an artifact.
+
+    A source is an s3://, gs://, http(s):// or file:// URI, or a path on this machine; several each
+    have a mount, the name below which their entries stand.
+    """
+    _snapshot(session, sources, **options)
 
 
 @cli.group()
@@ -136,53 +149,56 @@ def artifact() -> None:
 
 
 @artifact.command()
-@click.argument("uri", metavar="PATH_OR_URI")
+@click.argument("sources", nargs=-1, required=True, metavar="PATH_OR_URI...")
 @snapshot_options
 @with_session
-def put(session: Session, uri: str, **options: Any) -> None:
-    """Record what is below a URI. It is referenced, never uploaded."""
-    if "://" not in uri:
-        raise InvalidReference(
-            f"{uri!r} is a local path, and those cannot be referenced yet. Give an s3:// URI."
-        )
-    _snapshot(session, uri, **options)
+def put(session: Session, sources: tuple[str, ...], **options: Any) -> None:
+    """Record what is below a path or URI. It is referenced, never uploaded."""
+    _snapshot(session, sources, **options)
 
 
 def _snapshot(
     session: Session,
-    uri: str,
+    sources: tuple[str, ...],
     *,
-    name: str,
     type_: str | None,
     aliases: tuple[str, ...],
-    notes: str | None,
-    allow_empty: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    as_of: str | None,
     to: str | None,
+    is_dry_run: bool,
+    **fields: Any,
 ) -> None:
-    from indexer.places import order_of
-    from indexer.sources import parse_source
+    from indexer.places import moment_of, order_of
     from indexer.telemetry import Counters
-    from indexer.views import document, show_snapshot
+    from indexer.views import document, show_preview, show_snapshot
     from indexer.wire.jobs import SnapshotDocument
 
     settings, console = session.settings, session.console
-    title = str(parse_source(uri))
     order = order_of(
         settings,
-        uri=uri,
-        name=name,
+        sources,
         type=type_,
         aliases=list(aliases),
-        notes=notes,
-        allow_empty=allow_empty,
+        include=list(include),
+        exclude=list(exclude),
+        as_of=None if as_of is None else moment_of(as_of),
+        **fields,
     )
     counters = Counters()
+    title = ", ".join(str(source) for source in order.read_sources()[:2])
 
-    async def run(workspace: Workspace) -> Snapshot:
+    async def run(workspace: Workspace) -> Snapshot | Preview:
         async with console.progress(counters, title):
+            if is_dry_run:
+                return await workspace.preview(order, counters)
             return await workspace.snapshot(order, counters)
 
-    done: Snapshot = session.run(run, creates=True, to=to)
+    done = session.run(run, creates=True, to=to)
+    if is_dry_run:
+        show_preview(console, done)
+        return
     for warning in done.warnings:
         console.note(f"Note: {warning}")
     if console.is_json:
@@ -248,7 +264,7 @@ async def _list_entries(
     manifest = await workspace.manifest(version.digest)
     wanted = prefix.encode("utf-8", "surrogateescape")
     async for table in read_entries(workspace, manifest, wanted):
-        for entry in entries_of(table, manifest.sources[0]):
+        for entry in entries_of(table, manifest.sources):
             show_entry(console, entry)
 
 

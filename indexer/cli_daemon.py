@@ -127,7 +127,7 @@ def jobs_follow(session: Session, job_id: str) -> None:
 
     async def follow(client: Client) -> JobDocument:
         job = await client.job(job_id)
-        async with console.progress(counters, job.uri):
+        async with console.progress(counters, job.sources[0]):
             async for changed in client.follow(job_id):
                 job = changed
                 job.progress.copy_to(counters)

@@ -37,7 +37,7 @@ def common(command: Command) -> Command:
 
 
 def connection(command: Command) -> Command:
-    """The options that say how S3 is reached, named as the AWS command names them."""
+    """The options that say how sources are reached; those of S3 as the AWS command names them."""
     for option in reversed(
         (
             click.option("--profile", metavar="P", help="AWS profile."),
@@ -45,6 +45,8 @@ def connection(command: Command) -> Command:
             click.option("--endpoint-url", metavar="URL", help="S3 endpoint."),
             click.option("--no-sign-request", is_flag=True, default=None, help="As anybody."),
             click.option("--request-payer", type=click.Choice(["requester"])),
+            click.option("--user-project", metavar="P", help="Google project that pays."),
+            click.option("--symlinks", type=click.Choice(["skip", "inside", "follow"])),
         )
     ):
         command = option(command)

@@ -35,6 +35,7 @@ from indexer.protocols import ANYWHERE
 from indexer.records import (
     ArtifactRecord,
     FolderPage,
+    Preview,
     ProjectRecord,
     Snapshot,
     VersionRecord,
@@ -53,7 +54,14 @@ from indexer.wire.artifacts import (
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
-from indexer.wire.jobs import DoctorDocument, DoctorOrder, JobDocument, JobPage, SnapshotOrder
+from indexer.wire.jobs import (
+    DoctorDocument,
+    DoctorOrder,
+    JobDocument,
+    JobPage,
+    PreviewDocument,
+    SnapshotOrder,
+)
 from workers.threads import Threads
 
 DECODING_THREADS: Final = 2
@@ -87,6 +95,10 @@ class Client:
             raise job.problem.error()
         reference = VersionRef(parse_name(job.name), job.result.version)
         return job.result.record(await self.version(reference))
+
+    async def preview(self, order: SnapshotOrder, counters: Counters | None = None) -> Preview:
+        del counters
+        return (await self._remote.send("POST", "/previews", PreviewDocument, order)).record()
 
     async def submit(self, order: SnapshotOrder, *, key: str | None = None) -> JobDocument:
         """Asks for a snapshot, and returns the job that makes it.

@@ -16,7 +16,7 @@ from indexer.errors import CommitConflict, CorruptContent, InvalidReference, Inv
 from indexer.limits import NOTES_CHARACTERS_MAX, REQUEST_ID_CHARACTERS_MAX
 from indexer.manifest import ShardRef
 from indexer.protocols import CommitRequest
-from indexer.records import CommitResult
+from indexer.records import CommitResult, Consistency, ScanRecord, VersionRecord
 from indexer.references import NAME_PATTERN, ArtifactName, parse_alias
 
 TYPE_DEFAULT: Final = "dataset"
@@ -78,6 +78,17 @@ def is_unchanged(request: CommitRequest, newest: str | None) -> bool:
             f"commit was made for ({request.expect or 'none'}); read it and commit again."
         )
     return False
+
+
+def is_of_the_past(scan: ScanRecord, newest: VersionRecord | None) -> bool:
+    """Whether the scan is of a moment that `latest` knows more than.
+
+    Such a commit makes a version beside the newest one, or confirms the newest complete one that is
+    the same, and `latest` stays where it is.
+    """
+    if scan.as_of is None or newest is None or scan.consistency is Consistency.PARTIAL:
+        return False
+    return scan.as_of <= newest.seen_at
 
 
 def check_repeated(request: CommitRequest, first: CommitResult) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from indexer.checksums import CHECKSUMS
 from indexer.errors import InvalidSetting
 from indexer.limits import (
     IN_FLIGHT_DEFAULT,
@@ -28,10 +29,13 @@ from indexer.limits import (
     OBJECTS_MAX_DEFAULT,
     PORT_DEFAULT,
     PORT_MAX,
+    REQUESTS_PER_S_MAX,
 )
 
 DEFAULT: Final = "default"
 """What a setting comes from that nobody set."""
+
+SYMLINKS: Final = ("skip", "inside", "follow")
 
 TRUE_WORDS: Final = frozenset(("1", "true", "yes", "on"))
 FALSE_WORDS: Final = frozenset(("0", "false", "no", "off", ""))
@@ -94,12 +98,18 @@ SETTINGS: Final = (
             least=1, most=OBJECTS_MAX),
     Setting("on_limit", "error", "What to do when there are more objects than that.",
             choices=("error", "partial")),
-    Setting("in_flight", IN_FLIGHT_DEFAULT, "Most list requests under way at once.",
+    Setting("in_flight", IN_FLIGHT_DEFAULT, "Most requests to stores under way at once.",
             least=1, most=IN_FLIGHT_MAX),
+    Setting("requests_per_s", 0, "Most requests to stores in a second; 0 for any number.",
+            most=REQUESTS_PER_S_MAX),
+    Setting("checksum", None, "What is recorded of objects' bytes.", choices=CHECKSUMS),
+    Setting("symlinks", "inside", "What becomes of symbolic links.",
+            choices=SYMLINKS),
+    Setting("user_project", None, "Google project that pays for requests to GCS."),
     Setting("profile", None, "AWS profile."),
     Setting("region", None, "AWS region."),
     Setting("endpoint_url", None, "S3 endpoint."),
-    Setting("no_sign_request", default=False, help="Send requests to S3 unsigned, as anybody."),
+    Setting("no_sign_request", default=False, help="Ask S3 and GCS as anybody."),
     Setting("request_payer", None, "Who pays for requests to S3.", choices=("requester",)),
     Setting("host", "127.0.0.1", "Address that a daemon listens on."),
     Setting("port", PORT_DEFAULT, "Port that a daemon listens on; 0 takes any that is free.",

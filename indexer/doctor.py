@@ -7,30 +7,28 @@ from typing import Any
 
 from indexer import __version__
 from indexer.keyspace import KeyRange
-from indexer.protocols import S3Options
+from indexer.protocols import Connection
 from indexer.sources import SourceUri
-from indexer.stores.s3 import S3Connection
-from indexer.stores.s3_client import chosen_endpoint
 
 
-async def examine(
-    connection: S3Connection, uri: SourceUri, options: S3Options, data: Path
-) -> dict[str, Any]:
+async def examine(connection: Connection, uri: SourceUri, data: Path) -> dict[str, Any]:
     """What is found, by name. Raises what opening the source raises."""
     source = await connection.open(uri)
-    properties = source.store.properties
+    properties, record = source.store.properties, source.record
     listing = await source.store.list_page(KeyRange())
     return {
         "indexer": __version__,
         "data_folder": str(data),
         "source": source.folder,
-        "endpoint": connection.endpoint,
-        "endpoint_from": chosen_endpoint(options).origin,
-        "region": source.record["region"],
+        "endpoint": record.get("endpoint"),
+        "endpoint_from": record.get("endpoint_from"),
+        "region": record.get("region"),
         "credentials": await connection.credentials(),
-        "server": source.record["server"],
-        "versioning": source.record["versioning"],
-        "listed_by": source.record["operation"],
+        "server": record.get("server"),
+        "versioning": record.get("versioning"),
+        "listed_by": record.get("operation"),
         "parallel_listing": properties.parallel,
+        "abilities": dict(source.abilities),
+        "warnings": list(source.warnings),
         "objects_on_first_page": listing.rows.num_rows,
     }

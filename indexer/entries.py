@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,29 +10,42 @@ import pyarrow as pa
 from indexer.manifest import SourceRef
 from indexer.page import etag_texts
 from indexer.records import Entry
+from indexer.sources import uri_below
 
 
-def entries_of(table: pa.Table, source: SourceRef) -> Iterator[Entry]:
+def entries_of(table: pa.Table, sources: Sequence[SourceRef]) -> Iterator[Entry]:
     """The rows of a table one by one, for output."""
     columns: dict[str, list[Any]] = {
         name: table.column(name).to_pylist() for name in table.schema.names
     }
     etags = etag_texts(table).to_pylist()
     nothing = [None] * table.num_rows
+    checksums = columns.get("checksum", nothing)
     for row, path in enumerate(columns["path"]):
-        given = columns.get("uri", nothing)[row]
         yield Entry(
             path=path,
             size=columns["size"][row],
-            uri=given or uri_of(source, path),
+            uri=columns.get("uri", nothing)[row] or uri_of(sources, path),
             etag=etags[row],
-            version_id=columns.get("version_id", nothing)[row],
-            last_modified=columns.get("last_modified", nothing)[row],
-            storage_class=columns.get("storage_class", nothing)[row],
-        )
+            checksum=None if checksums[row] is None else checksums[row].hex(),
+            **{
+                name: columns.get(name, nothing)[row]
+                for name in (
+                    "version_id", "last_modified", "storage_class", "checksum_algorithm",
+                    "checksum_type", "mtime_ns",
+                )
+            },
+        )  # fmt: skip
 
 
-def uri_of(source: SourceRef, path: bytes) -> str:
+def uri_of(sources: Sequence[SourceRef], path: bytes) -> str:
     """The URI of the object at `path`: a folder's entries lie below it, an object is itself."""
-    is_folder = source.uri.endswith("/")
-    return source.uri + path.decode("utf-8", "surrogateescape") if is_folder else source.uri
+    for source in sources:
+        prefix = source.mount.encode() + b"/" if source.mount else b""
+        if path.startswith(prefix):
+            break
+    else:
+        raise AssertionError(f"no source of the manifest has the path {path!r}")
+    if not source.uri.endswith("/"):
+        return source.uri
+    return uri_below(source.uri, path.removeprefix(prefix))

@@ -438,7 +438,7 @@ class _DirectEntries:
     def _convert(self) -> None:
         if self._rows:
             rows = self._table.take(pa.array(self._rows, pa.int64()))
-            self._entries += entries_of(rows, self._manifest.sources[0])
+            self._entries += entries_of(rows, self._manifest.sources)
             self._rows.clear()
 
 

@@ -1,92 +1,63 @@
 """One job, from what was asked for to a committed version: open → slices → commit.
 
 Invariants
-  * Nothing is committed unless the tiles of what was listed cover the source without gap or
+  * Nothing is committed unless the tiles of what was listed cover every source without gap or
     overlap, and their counts add up to the manifest's.
-  * When a server turns out not to do what it seemed to, the job starts again without relying on
-    it; nothing of what was listed until then is used.
+  * Sources are scanned in the order of their mounts, which is that of their entries.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from itertools import pairwise
-
-import msgspec
+from typing import Any
 
 from indexer.commit_rules import type_of
-from indexer.errors import Ability, AmbiguousSource, IndexerError, NoSuchSource
+from indexer.errors import NoSuchSource
 from indexer.keyspace import Key, KeyRange
-from indexer.limits import SEALS_IN_FLIGHT_MAX
-from indexer.manifest import Manifest, ShardRef, SourceRef
-from indexer.page import Page
+from indexer.manifest import Manifest, ShardRef
 from indexer.pipeline.commit import commit, wanted_of
 from indexer.pipeline.listing import Tile
-from indexer.pipeline.rows import Waiting
-from indexer.pipeline.shard import Assembler, stretch_of
+from indexer.pipeline.rows import Rows
+from indexer.pipeline.shard import Stretch
 from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import Connection, OpenedSource, Store, Tracker
 from indexer.records import CommitResult, Consistency, ScanRecord, Snapshot
-from indexer.slice import SliceContext, SliceWork, read_result, run_range, sealer_of
+from indexer.scan import Before, Reach, Scan, SourceScan
+from indexer.slice import SliceTools, assembling
+from indexer.sources import Source
 from indexer.telemetry import Counters
-from workers.clock import Clock
-from workers.errors import single_error
-from workers.local import LocalExecutor
-from workers.pool import Pool
 
 
-@dataclass(frozen=True, slots=True)
-class JobParts:
-    """What a job works with: `context` gives a slice its own, for a store that was opened."""
-
-    connection: Connection
-    tracker: Tracker
-    context: Callable[[Store, Sequence[str]], SliceContext]
-    clock: Clock
-    counters: Counters
-
-
-@dataclass(slots=True)
-class _Scan:
-    """One attempt at listing a source."""
-
-    source: OpenedSource
-    context: SliceContext
-    shards: list[ShardRef] = field(default_factory=list)
-    tiles: list[Tile] = field(default_factory=list)
-    lone: Page | None = None
-    is_partial: bool = False
-
-
-async def run_job(request: SnapshotRequest, parts: JobParts, request_id: str) -> Snapshot:
+async def run_job(
+    request: SnapshotRequest, reach: Reach, tools: SliceTools, request_id: str
+) -> Snapshot:
     """Does what was asked for, and commits it by the name of `request_id`.
 
     Raises everything that `errors` draws; then no version was made.
     """
-    started_s, started_at = parts.clock.monotonic(), parts.clock.now()
-    parent = await parts.tracker.parent(request.name, partial=False)
+    started_s, started_at = tools.clock.monotonic(), tools.clock.now()
+    tracker = tools.tracker
+    parent = await tracker.parent(request.name, partial=False)
     # Asked again by the commit; a listing in vain is spared by asking now.
     type_of(request.name, parent.type if parent else None, request.type)
-    before = await parts.tracker.manifest(parent.digest) if parent else None
-    scan = await _scan_as_able(request, parts, before)
-    manifest = _manifest(request, scan)
+    before = None
+    if parent is not None:
+        before = Before(await tracker.manifest(parent.digest), parent.checksum)
+    scans, shards = await _scan_all(request, reach, tools, before)
+    manifest = _manifest(request, scans, shards)
+    record = _record(request, scans, manifest, started_at, tools)
     expected = parent
-    if scan.is_partial:
-        expected = await parts.tracker.parent(request.name, partial=True)
-    record = _record(scan, manifest, started_at, parts)
+    if record.consistency is Consistency.PARTIAL:
+        expected = await tracker.parent(request.name, partial=True)
     result = await commit(
-        parts.tracker,
+        tracker,
         wanted_of(request, manifest, record, request_id, expected.digest if expected else None),
     )
-    elapsed_s = parts.clock.monotonic() - started_s
-    return snapshot_of(result, record.listed, parts.counters, elapsed_s, scan.source.warnings)
+    elapsed_s = tools.clock.monotonic() - started_s
+    return snapshot_of(result, record.listed, tools.counters, elapsed_s, record.notices)
 
 
 def snapshot_of(
@@ -94,7 +65,7 @@ def snapshot_of(
     listed: int,
     counters: Counters,
     elapsed_s: float,
-    warnings: tuple[str, ...] = (),
+    warnings: Sequence[str] = (),
 ) -> Snapshot:
     """What a commit and the figures of its job come to."""
     return Snapshot(
@@ -104,174 +75,170 @@ def snapshot_of(
         shards_reused=counters.shards_reused,
         requests=counters.requests,
         elapsed_s=elapsed_s,
-        warnings=warnings,
+        warnings=tuple(warnings),
     )
 
 
-async def _scan_as_able(
-    request: SnapshotRequest, parts: JobParts, before: Manifest | None
-) -> _Scan:
-    """Scans with every ability of the store, and again without one that it turns out to lack."""
-    without: set[Ability] = set()
-    while True:
-        source = await parts.connection.open(request.uri, without=without)
-        try:
-            return await _scan(request, parts, source, before)
-        except IndexerError as error:
-            if error.do_without is None or error.do_without in without:
-                raise
-            without.add(error.do_without)
-            parts.counters.start_again()
-
-
-async def _scan(
-    request: SnapshotRequest, parts: JobParts, source: OpenedSource, before: Manifest | None
-) -> _Scan:
-    """Lists the folder that the URI may name while a HEAD looks for the object it may name."""
-    known = [shard.digest for shard in before.shards] if before else []
-    scan = _Scan(source, parts.context(source.store, known))
-    seeds = [Key(shard.max_path) for shard in before.shards[:-1]] if before else []
-    with single_error():
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_list_folder(request, scan, seeds))
-            if not request.uri.names_folder:
-                group.create_task(_look_for_object(request, parts, scan))
-    if scan.lone is not None:
-        if scan.shards:
-            raise _ambiguous(request, scan)
-        await _take_object(scan, scan.lone, parts.clock.now())
-    return scan
-
-
-async def _look_for_object(request: SnapshotRequest, parts: JobParts, scan: _Scan) -> None:
-    scan.lone = await parts.connection.lone_object(request.uri)
-    if scan.lone is None:
-        return
-    # A large folder is better found out before all of it is listed.
-    page = await scan.source.store.list_page(KeyRange())
-    if page.rows.num_rows:
-        raise _ambiguous(request, scan)
-
-
-def _ambiguous(request: SnapshotRequest, scan: _Scan) -> AmbiguousSource:
-    return AmbiguousSource(
-        f"{request.uri} is both an object and a folder ({scan.source.folder}). Write "
-        f"{scan.source.folder} for the folder; an object beside a folder of its name cannot "
-        f"be referenced alone."
-    )
-
-
-async def _list_folder(request: SnapshotRequest, scan: _Scan, seeds: list[Key]) -> None:
-    executor = LocalExecutor(partial(run_range, scan.context), slots=1)
-    ranges = [KeyRange()]
-    async with _assembling(scan.context, seals=not request.keeps_first) as assembler:
-        while ranges:
-            work = SliceWork(
-                uri=str(request.uri),
-                ranges=ranges,
-                seeds=seeds,
-                pages_max=request.slice_pages_max,
-                objects_max=request.objects_max,
-                objects_before=0 if request.keeps_first else sum(t.listed for t in scan.tiles),
-                keeps_first=request.keeps_first,
-            )
-            answer = await executor.submit(msgspec.msgpack.encode(work))
-            stretches, tiles, ranges = read_result(answer)
-            for stretch in stretches:
+async def _scan_all(
+    request: SnapshotRequest, reach: Reach, tools: SliceTools, before: Before | None
+) -> tuple[list[Scan], list[ShardRef]]:
+    """Scans one source after the other, and puts together what they hold."""
+    scans: list[Scan] = []
+    known = before.shards if before else ()
+    async with assembling(tools, known) as assembler:
+        for source, space in places(request.sources):
+            if scans and scans[-1].is_partial:
+                # All that may be kept is known; what follows is not looked at.
+                await assembler.add(Stretch(space, Rows()))
+                continue
+            scan = SourceScan(request, source, space, reach=reach, tools=tools, before=before)
+            scans.append(await scan.run(sum(one.listed for one in scans)))
+            for stretch in scans[-1].stretches:
                 await assembler.add(stretch)
-            scan.tiles += tiles
-            if request.keeps_first and assembler.stretches[0].rows > request.objects_max:
-                # What lies beyond the first objects is not wanted.
-                break
-        first = assembler.stretches[0]
-        if request.keeps_first:
-            scan.is_partial = first.rows > request.objects_max
-            await assembler.seal_all(request.objects_max)
-        else:
-            assert first.keys == KeyRange()
-            await assembler.seal_all()
-    scan.shards = first.shards
-
-
-async def _take_object(scan: _Scan, page: Page, now: datetime) -> None:
-    async with _assembling(scan.context, seals=True) as assembler:
-        await assembler.add(stretch_of(KeyRange(), page))
         await assembler.seal_all()
-    scan.shards = assembler.stretches[0].shards
-    scan.tiles = [Tile(KeyRange(), listed=1, pages=1, started_at=now, finished_at=now)]
+    (whole,) = assembler.stretches
+    assert whole.keys == KeyRange()
+    return scans, whole.shards
 
 
-@asynccontextmanager
-async def _assembling(context: SliceContext, *, seals: bool) -> AsyncIterator[Assembler]:
-    waiting = Waiting(context.content, context.threads)
-    sealer = sealer_of(context, waiting)
-    async with Pool(SEALS_IN_FLIGHT_MAX) as pool:
-        yield Assembler(sealer=sealer, waiting=waiting, pool=pool, seals=seals)
+def places(sources: Sequence[Source]) -> list[tuple[Source, KeyRange]]:
+    """The sources, each with the range of paths that is its own; the ranges meet."""
+    # What follows a slash ends all that stands below a mount, and begins nothing that is beside it.
+    ends = [Key(source.path_prefix[:-1] + b"0") for source in sources[:-1]]
+    return list(zip(sources, KeyRange().split(ends), strict=True))
 
 
-def _manifest(request: SnapshotRequest, scan: _Scan) -> Manifest:
-    """The manifest of what was listed. Raises `NoSuchSource` when that is nothing."""
-    uri = str(request.uri) if scan.lone is not None else scan.source.folder
-    manifest = Manifest((SourceRef(uri),), tuple(scan.shards))
+def _manifest(
+    request: SnapshotRequest, scans: Sequence[Scan], shards: Sequence[ShardRef]
+) -> Manifest:
+    """The manifest of what was scanned. Raises `NoSuchSource` when that is nothing."""
+    manifest = Manifest(tuple(scan.ref for scan in scans), tuple(shards))
     if not manifest.rows and not request.allow_empty:
-        if request.uri.names_folder:
-            what = f"{uri} holds no objects"
-        else:
-            what = f"there is neither an object {request.uri} nor anything in the folder {uri}"
         raise NoSuchSource(
-            f"{what}; nothing was recorded. Check the name, or record an empty version with "
-            f"--allow-empty."
+            f"{_nothing(request, scans)}; nothing was recorded. Check the name, or record an empty "
+            f"version with --allow-empty."
         )
-    if not scan.is_partial:
-        tiles = sorted(scan.tiles, key=_by_start)
-        assert [tiles[0].keys.after, tiles[-1].keys.through] == [None, None]
-        assert all(a.keys.through == b.keys.after for a, b in pairwise(tiles))
-        assert sum(tile.listed for tile in tiles) == manifest.rows
+    if not any(scan.is_partial for scan in scans):
+        for scan in scans:
+            tiles = sorted(scan.tiles, key=_by_start)
+            assert [tiles[0].keys.after, tiles[-1].keys.through] == [None, None]
+            assert all(a.keys.through == b.keys.after for a, b in pairwise(tiles))
+        kept = sum(tile.kept for scan in scans for tile in scan.tiles)
+        assert kept - sum(scan.gone for scan in scans) == manifest.rows
     return manifest
 
 
-def _record(scan: _Scan, manifest: Manifest, started_at: datetime, parts: JobParts) -> ScanRecord:
-    pages = sum(tile.pages for tile in scan.tiles)
-    if scan.is_partial:
-        consistency = Consistency.PARTIAL
-    else:
-        # One request sees one moment; more of them see the time from the first to the last.
-        consistency = Consistency.INSTANT if pages == 1 else Consistency.WINDOW
-    counters = parts.counters
+def _nothing(request: SnapshotRequest, scans: Sequence[Scan]) -> str:
+    listed = sum(scan.listed for scan in scans)
+    if listed:
+        return f"none of the {listed:,} objects of {request.title} is kept by the filters"
+    if len(scans) > 1:
+        return f"{request.title} hold no objects"
+    uri, folder = request.sources[0].uri, scans[0].ref.uri
+    if uri.names_folder or uri.is_list:
+        return f"{folder} holds no objects"
+    return f"there is neither an object {uri} nor anything in the folder {folder}"
+
+
+def _record(
+    request: SnapshotRequest,
+    scans: Sequence[Scan],
+    manifest: Manifest,
+    started_at: datetime,
+    tools: SliceTools,
+) -> ScanRecord:
+    counters = tools.counters
+    pages = sum(tile.pages for scan in scans for tile in scan.tiles)
+    consistency = _consistency(request, scans, pages)
+    touched = _touched(scans) if consistency is Consistency.WINDOW else None
+    gone = sum(scan.gone for scan in scans)
     return ScanRecord(
         started_at=started_at,
-        finished_at=parts.clock.now(),
-        listed=manifest.rows if scan.is_partial else sum(tile.listed for tile in scan.tiles),
+        finished_at=tools.clock.now(),
+        listed=_listed(scans, manifest),
         consistency=consistency,
-        tiling=_tiling(scan.tiles),
+        tiling=_tiling(request, scans),
+        as_of=request.as_of,
+        checksum=request.checksum or "default",
+        touched=touched,
+        notices=_notices(scans, touched, gone),
         statistics={
             "pages": pages,
             "requests": counters.requests,
             "retries": counters.retries,
             "throttles": counters.throttles,
             "segments": counters.segments,
+            "gone": gone,
+            "checksums_read": counters.checksums_read,
+            "checksums_carried": counters.checksums_carried,
+            "bytes_read": counters.bytes_read,
         },
-        sources=[dict(scan.source.record)],
+        sources=[scan.record for scan in scans],
     )
 
 
-def _tiling(tiles: list[Tile]) -> bytes:
+def _consistency(request: SnapshotRequest, scans: Sequence[Scan], pages: int) -> Consistency:
+    if any(scan.is_partial for scan in scans):
+        return Consistency.PARTIAL
+    # One request sees one moment; more of them see the time from the first to the last.
+    is_one_look = pages == 1 and all(scan.is_one_look for scan in scans)
+    return Consistency.INSTANT if request.as_of or is_one_look else Consistency.WINDOW
+
+
+def _listed(scans: Sequence[Scan], manifest: Manifest) -> int:
+    if any(scan.is_partial for scan in scans):
+        return manifest.rows
+    return sum(scan.listed for scan in scans)
+
+
+def _touched(scans: Sequence[Scan]) -> int | None:
+    """How many objects were written during the scan; None where that cannot be known."""
+    counts = [scan.touched for scan in scans]
+    return None if None in counts else sum(filter(None, counts))
+
+
+def _notices(scans: Sequence[Scan], touched: int | None, gone: int) -> tuple[str, ...]:
+    """What whoever uses the version should know of it."""
+    said = [notice for scan in scans for notice in scan.notices]
+    if touched:
+        of_them = f", {gone:,} of which are gone" if gone else ""
+        said.append(
+            f"{touched:,} objects were written while they were listed{of_them}: the version is of "
+            f"no single moment."
+        )
+    return tuple(dict.fromkeys(said))
+
+
+def _tiling(request: SnapshotRequest, scans: Sequence[Scan]) -> bytes:
+    """What was listed, by source and range, and the filters by which entries were kept."""
+    document: dict[str, Any] = {
+        "tiles": [
+            {"source": number, **_tile(tile)} if len(scans) > 1 else _tile(tile)
+            for number, scan in enumerate(scans)
+            for tile in sorted(scan.tiles, key=_by_start)
+        ]
+    }
+    if request.filters:
+        document["include"] = request.filters.include
+        document["exclude"] = request.filters.exclude
+    if gone := sum(scan.gone for scan in scans):
+        document["gone"] = gone
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _tile(tile: Tile) -> dict[str, Any]:
     def key(bound: bytes | None) -> str | None:
         return None if bound is None else base64.b64encode(bound).decode()
 
-    documents = [
-        {
-            "after": key(tile.keys.after),
-            "through": key(tile.keys.through),
-            "listed": tile.listed,
-            "kept": tile.listed,
-            "pages": tile.pages,
-            "started_at": tile.started_at.isoformat(),
-            "finished_at": tile.finished_at.isoformat(),
-        }
-        for tile in sorted(tiles, key=_by_start)
-    ]
-    return json.dumps({"tiles": documents}, separators=(",", ":")).encode()
+    return {
+        "after": key(tile.keys.after),
+        "through": key(tile.keys.through),
+        "listed": tile.listed,
+        "kept": tile.kept,
+        "pages": tile.pages,
+        "started_at": tile.started_at.isoformat(),
+        "finished_at": tile.finished_at.isoformat(),
+    }
 
 
 def _by_start(tile: Tile) -> tuple[bool, bytes]:

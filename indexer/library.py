@@ -7,11 +7,12 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from indexer.artifact.entries import shards_below, within
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
@@ -58,55 +59,64 @@ class Version:
                     yield kept
 
 
+class SnapshotSettings(TypedDict, total=False):
+    """Settings of a snapshot that may be given as arguments, by the names of the command's options.
+
+    What is left out, or None, comes from the environment, `indexer.toml` and the defaults.
+    """
+
+    max_objects: int | None
+    on_limit: str | None
+    checksum: str | None
+    in_flight: int | None
+    requests_per_s: int | None
+    profile: str | None
+    region: str | None
+    endpoint_url: str | None
+    no_sign_request: bool | None
+    request_payer: str | None
+    user_project: str | None
+    symlinks: str | None
+
+
 def snapshot(
-    uri: str,
+    uri: str | Mapping[str, str],
     *,
     name: str,
     type: str | None = None,  # noqa: A002 - W&B's word, which users know
     aliases: Sequence[str] = (),
     notes: str | None = None,
-    max_objects: int | None = None,
-    on_limit: str | None = None,
     allow_empty: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    heads: bool = False,
+    as_of: datetime | None = None,
     data: str | Path | None = None,
     server: str | None = None,
     to: str | None = None,
-    in_flight: int | None = None,
-    profile: str | None = None,
-    region: str | None = None,
-    endpoint_url: str | None = None,
-    no_sign_request: bool | None = None,
-    request_payer: str | None = None,
+    **given: Unpack[SnapshotSettings],
 ) -> Version:
     """References everything below `uri` as a version of the artifact `name` (`project/artifact`).
 
-    No object is read. When nothing changed since the newest version, that one is returned, with
-    `created` false. Options that are not given come from the environment, `indexer.toml` and the
-    defaults, as with the command. `data` or `server` say where it is made; `to` is the URL of a
-    daemon that is told of what is listed here. Raises what `indexer.errors` draws; then nothing was
-    recorded.
+    `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
+    for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When nothing
+    changed since the newest version, that one is returned, with `created` false. `data` or `server`
+    say where it is made; `to` is the URL of a daemon that is told of what is listed here. Raises
+    what `indexer.errors` draws; then nothing was recorded.
     """
-    settings = settings_of(
-        {
-            **_where(data, server),
-            "max_objects": max_objects,
-            "on_limit": on_limit,
-            "in_flight": in_flight,
-            "profile": profile,
-            "region": region,
-            "endpoint_url": endpoint_url,
-            "no_sign_request": no_sign_request,
-            "request_payer": request_payer,
-        }
-    )
+    settings = settings_of({**_where(data, server), **given})
     order = order_of(
         settings,
-        uri=uri,
+        [uri] if isinstance(uri, str) else [f"{mount}={one}" for mount, one in uri.items()],
         name=name,
         type=type,
         aliases=list(aliases),
         notes=notes,
         allow_empty=allow_empty,
+        include=list(include),
+        exclude=list(exclude),
+        heads=heads,
+        as_of=as_of,
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])

@@ -21,9 +21,15 @@ OBJECTS_MAX: Final = 10**12
 SOURCES_MAX: Final = 1_000
 """Sources of one snapshot; they are listed one after the other."""
 
+GLOB_CHARACTERS_MAX: Final = 1_024
+GLOBS_CHARACTERS_MAX: Final = 8_192
+"""How long one glob may be, as long as the longest key, and all of them together."""
+
 IN_FLIGHT_DEFAULT: Final = 64
-"""List requests under way at once. One process parses some 450 pages a second, which at 82 ms a
+"""Requests under way at once. One process parses some 450 pages a second, which at 82 ms a
 page is 37 in flight; more than 64 only queue."""
+
+REQUESTS_PER_S_MAX: Final = 1_000_000
 
 IN_FLIGHT_START: Final = 4
 """With so many a listing begins, and finds out whether more are faster: on a MinIO with two cores
@@ -31,12 +37,30 @@ they are not, and beginning with 8 costs the server a fifth more CPU, beginning 
 
 IN_FLIGHT_MAX: Final = 1_024
 
+LIMITERS_KEPT_MAX: Final = 256
+"""Buckets of which it is remembered how many requests at once they take well."""
+
 PAGE_ROWS: Final = 1_000
 """Keys asked for on a page: the most that S3 and MinIO give."""
 
 LISTING_BYTES_MAX: Final = 16 * MIB
 """A page of 1,000 keys of 1,024 bytes is 3 MB when each byte is URL-encoded; what stands beside a
 key takes 300 to 800 bytes, and 10 kB are left for what servers add of their own."""
+
+GCS_PAGE_ROWS: Final = 5_000
+"""Objects asked for on a page of GCS: the most that it gives where access lists are not asked
+for."""
+
+GCS_PAGE_BYTES_MAX: Final = 64 * MIB
+"""A page of 5,000 names of 1,024 bytes, each byte written as six characters, with some 400 bytes of
+fields beside each, is 33 MB; a usual one is 1.3 MB."""
+
+GCS_ANSWER_BYTES_MAX: Final = MIB
+"""What is told of one object or bucket is some kilobytes: custom metadata is at most 8 KiB."""
+
+GCS_READ_BYTES: Final = MIB
+"""Bytes of an object that are handed on at once. So many have to arrive within
+`REQUEST_TIMEOUT_S`, which a line of 70 kbit/s can do."""
 
 SMALL_PAGE_ENTRIES: Final = 100
 """No server is known to cut pages of fewer entries without saying so (RustFS stops version
@@ -61,6 +85,36 @@ SEALS_IN_FLIGHT_MAX: Final = 3
 keys is some 20 MB as a table and its Parquet; two cores are busy with two, the third is on its way
 to the disk."""
 
+PARENT_SHARDS_KEPT_MAX: Final = 8
+"""Shards of the version before that are kept while checksums are carried over from them: segments
+that are listed at once meet different ones. One is some 2 MB as a table."""
+
+ENRICH_PAGES_MAX: Final = 8
+"""Pages whose objects are asked for or read at once, so that the slowest object of a page holds up
+nothing else."""
+
+TOUCHED_SLACK_S: Final = 1.0
+"""Servers tell the time, and often that of objects, to the second: what was written within the
+first one of a scan is not counted as written during it."""
+
+READ_BYTES_MAX: Final = 64 * MIB
+"""Bytes of objects in memory on their way into a checksum."""
+
+READ_CHUNK_BYTES: Final = MIB
+"""Bytes that are hashed at once in a thread: some 2 ms of MD5, where going to the thread and back
+costs 0.1 ms."""
+
+HASH_INLINE_BYTES_MAX: Final = 16 * 1024
+"""So few bytes are hashed in less time than it takes to hand them to a thread."""
+
+READ_RANGE_BYTES: Final = 8 * MIB
+READ_AHEAD_MAX: Final = 4
+"""An object of more than one range is read by ranges, so many of them at once."""
+
+DIGEST_BATCH_OBJECTS_MAX: Final = 64
+DIGEST_BATCH_BYTES_MAX: Final = 8 * MIB
+"""Objects that a store digests in place within one call of a thread."""
+
 SLICE_PAGES_MAX: Final = 100_000
 """Pages of one slice of a job, some 100 million objects."""
 
@@ -74,9 +128,31 @@ REQUEST_TIMEOUT_S: Final = 120.0
 
 CONNECT_TIMEOUT_S: Final = 10.0
 
+KEEPALIVE_S: Final = 12.0
+"""How long a connection to S3 is kept idle; AWS closes them after 20 s."""
+
+CLOCK_SKEW_S_MAX: Final = 300.0
+"""S3 takes requests that were signed up to 15 minutes before or after its own time. Who is refused
+without a word (a HEAD) and is so far off has most likely been refused for that."""
+
+ERROR_BODY_BYTES_MAX: Final = 64 * 1024
+"""What is read of an answer that tells of an error: S3's have some 500 bytes."""
+
+READ_BUFFER_BYTES: Final = MIB // 4
+READ_CHUNK_BYTES_MAX: Final = MIB
+"""Of an object's bytes: buffered of each connection before it is told to wait, which is twice that,
+and handed on at once."""
+
+READ_BYTES_MIN: Final = 1_024
+"""Bytes of an object that have to arrive within `REQUEST_TIMEOUT_S`; a server that sends fewer
+hangs, drop by drop."""
+
 RESPONSE_TIMEOUT_S: Final = CONNECT_TIMEOUT_S + 2 * REQUEST_TIMEOUT_S
 """A server that takes its time to begin may take as much again to send a page; a longest one of 3
 MB then comes at 25 kB/s."""
+
+TOKEN_TIMEOUT_S: Final = 10.0
+"""How long a new access token may take; where there is no metadata server, asking it takes that."""
 
 COMMIT_ATTEMPTS_MAX: Final = 20
 """A commit that lost the race reads again and tries again; each try is some milliseconds."""
@@ -106,6 +182,9 @@ CATALOG_ROWS_MAX: Final = 1_000
 NAMES_SUGGESTED_MAX: Final = 5
 NAMES_COMPARED_MAX: Final = 500
 """Names that an error offers in place of a wrong one, and how many it looks through for them."""
+
+PREVIEW_PATHS_MAX: Final = 20
+"""Paths that a dry run shows of what would be kept, and of what would be left out."""
 
 PROGRESS_INTERVAL_S: Final = 0.25
 PROGRESS_LINE_INTERVAL_S: Final = 5.0
@@ -234,10 +313,90 @@ FOLDER_INDEX_WAIT_S_MAX: Final = 60.0
 """How long a page waits while another one's folder index is made anew, at some million entries a
 second."""
 
+FILE_THREADS_MAX: Final = 16
+"""Threads that wait for file systems: as many answers of a file server are under way at once."""
+
+TREE_NAMES_HELD_MAX: Final = 1_000_000
+"""Names of folders that a store which is walked holds, in all; each is some 80 bytes."""
+
+TREE_FOLDERS_AT_ONCE: Final = 16
+"""Folders that are read side by side, which hides the time that a file server takes to answer."""
+
+TREE_WINDOW_NAMES: Final = 10_000
+TREE_WINDOW_NAMES_MAX: Final = 300_000
+"""Names that are taken from a folder in one pass: first so many, then, as it is a large one, more.
+A folder of 10 million takes 34 passes, of some seconds each."""
+
+TREE_WINDOW_SLACK: Final = 1.25
+"""How many times the names of a window are held while it is made, between two sorts."""
+
+TREE_NAMES_CACHED_MAX: Final = 400_000
+
+PATH_BYTES_MAX: Final = 4_095
+"""Of a path that a system call takes, as on Linux, where it is 4,096 with its last NUL."""
+
+LEFT_OUT_COUNTED_MAX: Final = 100_000
+"""Links and special files that are counted; each takes some 70 bytes."""
+
+FILES_PER_CALL: Final = 128
+"""Files of a page that one thread asks for: where each answer takes a file server 0.5 ms, a page of
+1,000 takes 64 ms. Of files at hand, 128 take 0.3 ms, beside which the way to a thread is little."""
+
+FILE_CHUNK_BYTES: Final = MIB
+"""Bytes of a file that are read, and handed on, at a time."""
+
+HASH_CHUNK_BYTES: Final = 256 * 1024
+"""Bytes that are read and then hashed, while they are still in the processor's cache."""
+
+HASH_BATCH_FILES_MAX: Final = 64
+HASH_BATCH_BYTES_MAX: Final = 8 * MIB
+"""Files that are hashed in one go of a thread: a file of 10 kB takes some 50 µs, as does the way to
+a thread and back."""
+
+HASH_SLICE_BYTES_MAX: Final = 128 * MIB
+"""A thread hashes so much, some 200 ms of it, before it asks whether it is still wanted."""
+
+HASH_BATCHES_AT_ONCE: Final = 16
+"""Batches of one call that wait for a thread or have one; their threads are the caller's to bound.
+"""
+
+assert READ_AHEAD_MAX * READ_RANGE_BYTES <= READ_BYTES_MAX
+assert HASH_INLINE_BYTES_MAX < READ_CHUNK_BYTES <= READ_RANGE_BYTES
+
+HTTP_PAGE_ENTRIES_MAX: Final = 200_000
+HTTP_PAGE_BYTES_MAX: Final = 64 * MIB
+"""Of one index page, which is one folder: nginx writes some 100 bytes an entry, Apache's tables
+300, and it is held in memory while it is read."""
+
+HTTP_NAMES_CACHED_MAX: Final = 2 * HTTP_PAGE_ENTRIES_MAX
+"""Names on index pages that one source keeps, so that a folder of many pages is read once."""
+
+HTTP_FOLDERS_MAX: Final = 100_000
+"""Index pages of one listing: at 10 ms each, a quarter of an hour of nothing but folders."""
+
+HTTP_DEPTH_MAX: Final = 32
+"""Folders within each other. Linux follows 40 links before it gives up, so that a link to a folder
+above it, which has no end, is an error and not forty copies of everything."""
+
+HTTP_PATH_BYTES_MAX: Final = 4_096
+"""The longest path of Linux. Quoted it may have three times as many, and servers take lines of
+8,000 and more."""
+
+HTTP_REDIRECTS_MAX: Final = 5
+"""A slash is added, a folder moved below: no server needs more for what it has."""
+
+HTTP_CHUNK_BYTES: Final = MIB // 4
+"""Of an object that is read, so much has to come within `REQUEST_TIMEOUT_S`: 2 kB/s at least."""
+
+URL_LIST_BYTES_MAX: Final = 64 * MIB
+URL_LIST_URLS_MAX: Final = 200_000
+"""Of a list of URLs, which is sorted in memory: some 400 bytes each."""
+
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
 assert DATA_FOLDER_LOCK_POLL_S < DATABASE_BUSY_TIMEOUT_S
+assert 2 * READ_BUFFER_BYTES <= READ_CHUNK_BYTES_MAX
 assert EVENT_STREAMS_MAX < CONNECTIONS_MAX
 assert COMMIT_BODY_BYTES_MAX < SHARD_BYTES_MAX < BODIES_BYTES_MAX
 assert DAEMON_REQUESTS_MAX > SEALS_IN_FLIGHT_MAX
@@ -246,3 +405,12 @@ assert JOBS_RUNNING_MAX <= JOBS_MAX
 assert PAGE_RESULTS_MAX <= CATALOG_ROWS_MAX
 assert FOLDER_PAGE_SHARDS_MAX > 1
 assert FOLDER_INDEX_WAIT_S_MAX < ANSWER_TIMEOUT_S
+assert (
+    TREE_NAMES_CACHED_MAX
+    + TREE_WINDOW_SLACK * (TREE_FOLDERS_AT_ONCE * TREE_WINDOW_NAMES + TREE_WINDOW_NAMES_MAX)
+    <= TREE_NAMES_HELD_MAX
+)
+assert HASH_CHUNK_BYTES <= HASH_BATCH_BYTES_MAX <= HASH_SLICE_BYTES_MAX
+
+assert HTTP_PAGE_ENTRIES_MAX <= HTTP_NAMES_CACHED_MAX
+assert HTTP_CHUNK_BYTES <= MIB

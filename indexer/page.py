@@ -89,6 +89,16 @@ def is_ascending(keys: Sequence[bytes]) -> bool:
     return all(map(lt, keys, following))
 
 
+def with_prefix(page: Page, prefix: bytes) -> Page:
+    """The page with `prefix` in front of all of its paths."""
+    nothing = pa.scalar(b"", pa.binary())
+    paths = pc.binary_join_element_wise(
+        pa.scalar(prefix, pa.binary()), page.column("path"), nothing
+    )
+    columns = [paths if name == "path" else page.column(name) for name in page.schema.names]
+    return pa.RecordBatch.from_arrays(columns, schema=page.schema)
+
+
 def pack_etags(etags: Sequence[bytes | None]) -> dict[str, pa.Array]:
     """The three ETag columns for ETags without their outer quotes, as bytes of the response.
 
@@ -104,8 +114,7 @@ def pack_etags(etags: Sequence[bytes | None]) -> dict[str, pa.Array]:
         packed_one = None if etag is None else _pack_etag(etag)
         md5s.append(packed_one[0] if packed_one else None)
         parts.append(packed_one[1] if packed_one else None)
-        is_raw = etag is not None and packed_one is None
-        raws.append(etag.decode("utf-8", "replace") if is_raw else None)
+        raws.append(None if etag is None or packed_one else etag.decode("utf-8", "replace"))
     return {
         "etag_md5": pa.array(md5s, pa.binary(16)),
         "etag_parts": pa.array(parts, pa.uint32()),

@@ -8,19 +8,21 @@ Invariants
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from indexer.app import Defaults, open_app
 from indexer.client import connect
 from indexer.config import Settings, load_settings
 from indexer.errors import InvalidSetting
-from indexer.protocols import S3Options
+from indexer.protocols import FileOptions, GCSOptions, S3Options, SourceOptions
 from indexer.references import parse_server
-from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.sources import check_sources, located, parse_mounted
+from indexer.wire.jobs import DoctorOrder, SnapshotOrder, SourceOrder
 from indexer.workspace import Workspace
 
 
@@ -77,20 +79,57 @@ def defaults_of(settings: Settings) -> Defaults:
     return Defaults(
         objects_max=settings["max_objects"],
         on_limit=settings["on_limit"],
-        in_flight=settings["in_flight"],
-        s3=S3Options(**{name: settings[name] for name in S3Options.__slots__}),
+        checksum=settings["checksum"],
+        options=SourceOptions(
+            s3=S3Options(**{name: settings[name] for name in S3Options.__slots__}),
+            gcs=GCSOptions(
+                anonymous=settings["no_sign_request"], user_project=settings["user_project"]
+            ),
+            file=FileOptions(symlinks=settings["symlinks"]),
+            in_flight=settings["in_flight"],
+            requests_per_s=settings["requests_per_s"] or None,
+        ),
     )
 
 
-def order_of(settings: Settings, **fields: Any) -> SnapshotOrder:
-    """An order of these fields, and of those settings that somebody set."""
-    own = {
-        name: settings.given(name)
-        for name in ("max_objects", "on_limit", "in_flight", *S3Options.__slots__)
-    }
-    return SnapshotOrder(**own, **fields)
+REACH_SETTINGS: Final = (*S3Options.__slots__, "user_project", "symlinks")
+"""Settings that say how any source is reached; those below are about snapshots alone."""
+
+SNAPSHOT_SETTINGS: Final = (
+    "max_objects", "on_limit", "in_flight", "requests_per_s", "checksum", *REACH_SETTINGS,
+)  # fmt: skip
+
+
+def order_of(settings: Settings, sources: Sequence[str], **fields: Any) -> SnapshotOrder:
+    """An order of these sources and fields, and of those settings that somebody set.
+
+    Sources are URIs, paths on this machine, or `MOUNT=URI` of one of them. Raises
+    `InvalidReference`.
+    """
+    fields |= {name: settings.given(name) for name in SNAPSHOT_SETTINGS}
+    fields["requests_per_s"] = fields["requests_per_s"] or None
+    parsed = tuple(parse_mounted(located(text)) for text in sources)
+    check_sources(parsed)
+    if len(parsed) == 1 and not parsed[0].mount:
+        return SnapshotOrder(uri=str(parsed[0].uri), **fields)
+    mounted = [SourceOrder(uri=str(one.uri), mount=one.mount) for one in parsed]
+    return SnapshotOrder(sources=mounted, **fields)
 
 
 def doctor_order_of(settings: Settings, uri: str) -> DoctorOrder:
     """An order to look at a source, with those settings that somebody set."""
-    return DoctorOrder(uri=uri, **{name: settings.given(name) for name in S3Options.__slots__})
+    own = {name: settings.given(name) for name in REACH_SETTINGS}
+    return DoctorOrder(uri=located(uri), **own)
+
+
+def moment_of(text: str) -> datetime:
+    """The moment that a user writes as in RFC 3339. Raises `InvalidSetting`."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidSetting(
+            f"{text!r} is no moment: write date, time and zone, as in 2026-03-01T12:00:00Z."
+        )
+    return moment

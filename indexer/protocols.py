@@ -10,10 +10,12 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
+
+import pyarrow as pa
 
 from indexer.errors import Ability, IndexerError
 from indexer.keyspace import Key, KeyRange
@@ -141,7 +143,9 @@ class OpenedSource:
     `folder` is the source's canonical URI where it is a folder. `record` is what is kept of the
     connection (endpoint, region, operation; no secret), `warnings` what the user must know of it,
     `abilities` what the server was found to do, in words. `opened_at` is the time by the server's
-    own clock when it answered, where it tells.
+    own clock when it answered, where it tells. `notices` is called when the source was listed and
+    filled, for sentences that whoever uses the version should read: what was left out, by what the
+    objects are told apart.
     """
 
     folder: str
@@ -150,6 +154,7 @@ class OpenedSource:
     warnings: tuple[str, ...] = ()
     abilities: Mapping[str, str] = field(default_factory=dict)
     opened_at: datetime | None = None
+    notices: Callable[[], tuple[str, ...]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +162,12 @@ class LoneObject:
     """An object that is a source by itself: a page of one row, and the store of it.
 
     The row's path is the last component of the object's key. The store is asked for nothing but
-    `head` and `read` of that path.
+    `head` and `read` of that path. `notices` are as those of an `OpenedSource`.
     """
 
     row: Page
     store: Store
+    notices: Callable[[], tuple[str, ...]] = tuple
 
 
 class Connection(Protocol):
@@ -321,6 +327,10 @@ class Tracker(Protocol):
 
         Raises `CorruptContent` if its rows do not ascend strictly or do not have the digest.
         """
+        ...
+
+    async def shard(self, digest: str) -> pa.Table:
+        """The rows of a shard that was put. Raises `CorruptContent` when it is gone or damaged."""
         ...
 
     async def commit(self, request: CommitRequest) -> CommitResult:

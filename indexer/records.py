@@ -29,6 +29,11 @@ class ScanRecord:
 
     `tiling` is the JSON of the tiles that were listed. `statistics` are figures for people
     (requests, seconds), `sources` what each source was opened with (endpoint, region; no secret).
+
+    `as_of` is the moment whose state was asked for, None for the present one. `checksum` is what
+    was asked for, `default` where nothing was. `touched` objects were written while they were
+    listed; None where there was no while, or it cannot be known. `notices` are sentences for
+    whoever uses the version.
     """
 
     started_at: datetime
@@ -38,6 +43,15 @@ class ScanRecord:
     tiling: bytes
     statistics: dict[str, Any] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
+    as_of: datetime | None = None
+    checksum: str | None = None
+    touched: int | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def seen_at(self) -> datetime:
+        """The moment from which on it knows nothing."""
+        return self.as_of or self.started_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,9 @@ class VersionRecord:
     """A version as the tracker knows it.
 
     `wandb_digest` is null where a W&B manifest cannot hold the version, and `wandb_reason` says
-    why. `confirmed_at` is when a scan last found it unchanged.
+    why. `confirmed_at` is when a scan last found it unchanged, `seen_at` the latest moment that one
+    of these scans began at or was of. `as_of`, `checksum`, `touched` and `notices` are those of the
+    scan that made it; see `ScanRecord`.
     """
 
     name: ArtifactName
@@ -82,6 +98,11 @@ class VersionRecord:
     run_id: str
     created_at: datetime
     confirmed_at: datetime
+    seen_at: datetime
+    as_of: datetime | None = None
+    checksum: str | None = None
+    touched: int | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -108,6 +129,25 @@ class Snapshot:
     requests: int
     elapsed_s: float
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePreview:
+    """What one source holds, and how much of it would be kept."""
+
+    source: str
+    listed: int
+    kept: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a snapshot would record: counts by source, and the first paths, in order."""
+
+    sources: tuple[SourcePreview, ...]
+    kept: tuple[bytes, ...]
+    left_out: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +184,9 @@ class AliasMove:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry for people and JSON; `path` is the object's key below the source."""
+    """One entry for people and JSON. `path` is the object's key below the source, with its mount;
+    `checksum` is in hexadecimal.
+    """
 
     path: bytes
     size: int
@@ -153,6 +195,10 @@ class Entry:
     version_id: str | None
     last_modified: datetime | None
     storage_class: str | None
+    checksum: str | None = None
+    checksum_algorithm: str | None = None
+    checksum_type: str | None = None
+    mtime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

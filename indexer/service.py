@@ -89,7 +89,7 @@ class Job:
         return JobDocument(
             id=self.id,
             state=self.state,
-            uri=str(self.request.uri),
+            sources=[str(source) for source in self.request.sources],
             name=str(self.request.name),
             created_at=self.created_at,
             started_at=self.started_at,
@@ -305,7 +305,7 @@ class Service:
             self._finish(job, "failed", error=error)
         except Exception as error:  # noqa: BLE001 - one job's fault is not the others'
             self._log.exception("job failed", job=job.id)
-            said = IndexerError(f"{job.request.uri}: unexpectedly, {error!r}. The log has more.")
+            said = IndexerError(f"{job.request.title}: unexpectedly, {error!r}. The log has more.")
             self._finish(job, "failed", error=said)
         else:
             self._finish(job, "succeeded", snapshot=snapshot)

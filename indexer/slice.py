@@ -11,23 +11,41 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import msgspec
+import pyarrow.compute as pc
 
+from indexer.checksums import ALGORITHMS
 from indexer.content import ContentStore
 from indexer.errors import said_of
+from indexer.globs import Filters
 from indexer.keyspace import Key, KeyRange
-from indexer.limits import PAGES_BUFFERED_BYTES_MAX, PAGES_BUFFERED_MAX, SEALS_IN_FLIGHT_MAX
+from indexer.limits import (
+    PAGES_BUFFERED_BYTES_MAX,
+    PAGES_BUFFERED_MAX,
+    SEALS_IN_FLIGHT_MAX,
+    TOUCHED_SLACK_S,
+)
 from indexer.manifest import ShardRef
+from indexer.page import Page, with_prefix
+from indexer.pipeline.carry import Carry
+from indexer.pipeline.digest import Digester
+from indexer.pipeline.enrich import Enricher, Wanted
 from indexer.pipeline.listing import Limit, ListedRows, Listing, Tile
 from indexer.pipeline.plan import Planner
 from indexer.pipeline.rows import Rows, Spilled, Waiting
 from indexer.pipeline.seal import Sealer
 from indexer.pipeline.shard import Assembler, Run, Stretch, stretch_of
 from indexer.protocols import Store, Tracker
+from indexer.sources import uri_below
 from indexer.telemetry import Counters
+from workers.budget import Budget
 from workers.channel import Channel
 from workers.clock import Clock
 from workers.errors import single_error
@@ -36,34 +54,60 @@ from workers.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
-class SliceContext:
-    """What a slice works with. `slots` tells how many requests may be under way just now."""
+class SliceTools:
+    """What all slices of a job work with."""
 
-    store: Store
     content: ContentStore
     tracker: Tracker
     threads: Threads
-    slots: Callable[[], int]
+    budget: Budget
     counters: Counters
     clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class SliceContext:
+    """What a slice works with. `slots` tells how many requests may be under way just now.
+
+    `known` are digests of shards that the tracker surely holds. `carry` has the checksums of the
+    version before; what was modified after `opened_at`, by the server's clock, was touched while it
+    was scanned.
+    """
+
+    tools: SliceTools
+    store: Store
+    slots: Callable[[], int]
     known: Collection[str] = ()
+    carry: Carry | None = None
+    opened_at: datetime | None = None
 
 
 class SliceWork(msgspec.Struct, frozen=True):
     """What a slice is to do: list `ranges`, at most `pages_max` pages of them.
 
     `seeds` are keys at which the ranges may well be cut. Not more than `objects_max` objects may be
-    listed of the source that `uri` names, of which earlier slices have listed `objects_before`;
-    with `keeps_first`, the first so many of these ranges are wanted, and one more.
+    listed of the sources that `title` names, of which earlier slices have listed `objects_before`.
+    With `keeps_first`, the first so many of these ranges are wanted, and one more, just as they are
+    listed; else the rows that `filters` keep are filled as `wanted`.
+
+    Ranges and seeds are keys of the source; everything in the answer but tiles and remainders is in
+    the space of paths, where the source has the range `space` and begins with `path_prefix`.
+    `folder` is the source's URI.
     """
 
-    uri: str
+    title: str
+    folder: str
     ranges: list[KeyRange]
     seeds: list[Key]
     pages_max: int
     objects_max: int
     objects_before: int
     keeps_first: bool
+    path_prefix: bytes = b""
+    space: KeyRange = KeyRange()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    wanted: Wanted = Wanted()
 
 
 class StretchRecord(msgspec.Struct, frozen=True):
@@ -76,11 +120,26 @@ class StretchRecord(msgspec.Struct, frozen=True):
 
 
 class SliceResult(msgspec.Struct, frozen=True):
-    """What became of a slice."""
+    """What became of a slice: `gone` objects vanished between listing and looking at them,
+    `touched` were modified meanwhile.
+    """
 
     stretches: list[StretchRecord]
     tiles: list[Tile]
     remainders: list[KeyRange]
+    gone: int = 0
+    touched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SliceAnswer:
+    """A `SliceResult`, read."""
+
+    stretches: list[Stretch]
+    tiles: list[Tile]
+    remainders: list[KeyRange]
+    gone: int
+    touched: int
 
 
 async def run_range(context: SliceContext, work: bytes) -> bytes:
@@ -90,11 +149,28 @@ async def run_range(context: SliceContext, work: bytes) -> bytes:
     tracker by then stays there and does no harm.
     """
     task = msgspec.msgpack.decode(work, type=SliceWork)
-    channel: Channel[ListedRows] = Channel(
-        items_max=PAGES_BUFFERED_MAX, bytes_max=PAGES_BUFFERED_BYTES_MAX
+    tools = context.tools
+    filters = Filters(task.include, task.exclude)
+    listed = new_channel()
+    select = filters.selector(task.path_prefix).select if filters else None
+    listing = listing_of(context, task, listed, select)
+    with said_of(task.title):
+        finished = await run_pages(context, task, listed, listing.run)
+    records = await _records(finished.stretches, Waiting(tools.content, tools.threads))
+    return msgspec.msgpack.encode(
+        SliceResult(records, listing.tiles, listing.remainders, finished.gone, finished.touched)
     )
+
+
+def listing_of(
+    context: SliceContext,
+    task: SliceWork,
+    out: Channel[ListedRows],
+    select: Callable[[Page], Page] | None = None,
+) -> Listing:
+    """The listing that a slice is to do; see `Listing` for `select`."""
     properties = context.store.properties
-    listing = Listing(
+    return Listing(
         store=context.store,
         planner=Planner(
             task.ranges,
@@ -105,44 +181,96 @@ async def run_range(context: SliceContext, work: bytes) -> bytes:
         slots=context.slots,
         limit=Limit(
             task.objects_max,
-            task.uri,
+            task.title,
             counted=task.objects_before,
             keeps_first=task.keeps_first,
         ),
         pages_max=task.pages_max,
-        counters=context.counters,
-        clock=context.clock,
-        out=channel,
+        counters=context.tools.counters,
+        clock=context.tools.clock,
+        out=out,
+        select=select,
     )
-    waiting = Waiting(context.content, context.threads)
-    with said_of(task.uri), single_error():
-        async with Pool(SEALS_IN_FLIGHT_MAX) as pool:
-            assembler = Assembler(
-                sealer=sealer_of(context, waiting),
-                waiting=waiting,
-                pool=pool,
-                seals=not task.keeps_first,
-            )
-            async with asyncio.TaskGroup() as group:
-                group.create_task(listing.run())
-                group.create_task(_assemble(channel, assembler))
-    records = [await _record(stretch, waiting) for stretch in assembler.stretches]
-    return msgspec.msgpack.encode(SliceResult(records, listing.tiles, listing.remainders))
 
 
-def sealer_of(context: SliceContext, waiting: Waiting) -> Sealer:
-    """The sealer of a slice, or of the job that puts slices together."""
-    return Sealer(
-        tracker=context.tracker,
+async def run_pages(
+    context: SliceContext,
+    task: SliceWork,
+    listed: Channel[ListedRows],
+    give: Callable[[], Coroutine[Any, Any, None]],
+) -> PagesResult:
+    """Enriches and assembles the pages that `give` sends into `listed`."""
+    tools = context.tools
+    placing = Placing(task.path_prefix, task.space, context.opened_at)
+    enricher, enriched = None, listed
+    if not task.keeps_first and not task.wanted.is_listed(context.store.properties):
+        enricher, enriched = enricher_of(context, task), new_channel()
+    with single_error():
+        async with (
+            assembling(tools, context.known, seals=not task.keeps_first) as assembler,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(give())
+            if enricher is not None:
+                group.create_task(enricher.run(listed, enriched))
+            group.create_task(_assemble(enriched, assembler, placing))
+    gone, changed = (enricher.gone, enricher.changed) if enricher else (0, 0)
+    return PagesResult(assembler.stretches, gone, placing.touched + gone + changed)
+
+
+@dataclass(frozen=True, slots=True)
+class PagesResult:
+    """What became of pages: see `SliceResult`."""
+
+    stretches: list[Stretch]
+    gone: int
+    touched: int
+
+
+def enricher_of(context: SliceContext, task: SliceWork) -> Enricher:
+    """What fills the pages of a slice."""
+    tools, wanted = context.tools, task.wanted
+    digester = None
+    if wanted.checksum in ALGORITHMS:
+        digester = Digester(
+            context.store,
+            wanted.checksum,
+            threads=tools.threads,
+            budget=tools.budget,
+            counters=tools.counters,
+        )
+    return Enricher(
+        context.store,
+        wanted,
+        digester=digester,
+        carry=context.carry,
+        path_prefix=task.path_prefix,
+        slots=context.slots,
+        counters=tools.counters,
+        uri_of=partial(uri_below, task.folder),
+    )
+
+
+@asynccontextmanager
+async def assembling(
+    tools: SliceTools, known: Collection[str], *, seals: bool = True
+) -> AsyncIterator[Assembler]:
+    """An assembler, whose runs are all sealed when the block is left. `known` is the sealer's."""
+    waiting = Waiting(tools.content, tools.threads)
+    sealer = Sealer(
+        tracker=tools.tracker,
         waiting=waiting,
-        threads=context.threads,
-        counters=context.counters,
-        known=context.known,
+        threads=tools.threads,
+        counters=tools.counters,
+        known=known,
     )
+    with single_error():
+        async with Pool(SEALS_IN_FLIGHT_MAX) as pool:
+            yield Assembler(sealer=sealer, waiting=waiting, pool=pool, seals=seals)
 
 
-def read_result(result: bytes) -> tuple[list[Stretch], list[Tile], list[KeyRange]]:
-    """The stretches, tiles and remainders of an encoded `SliceResult`."""
+def read_result(result: bytes) -> SliceAnswer:
+    """An encoded `SliceResult` as the parts that it describes."""
     decoded = msgspec.msgpack.decode(result, type=SliceResult)
     stretches = [
         Stretch(
@@ -153,22 +281,59 @@ def read_result(result: bytes) -> tuple[list[Stretch], list[Tile], list[KeyRange
         )
         for record in decoded.stretches
     ]
-    return stretches, decoded.tiles, decoded.remainders
+    return SliceAnswer(stretches, decoded.tiles, decoded.remainders, decoded.gone, decoded.touched)
 
 
-async def _assemble(channel: Channel[ListedRows], assembler: Assembler) -> None:
+class Placing:
+    """Where pages of a source stand in the space of paths; `touched` counts rows that were modified
+    after `opened_at`.
+    """
+
+    def __init__(self, path_prefix: bytes, space: KeyRange, opened_at: datetime | None) -> None:
+        self._prefix = path_prefix
+        self._space = space
+        self._until = opened_at and opened_at + timedelta(seconds=TOUCHED_SLACK_S)
+        self.touched = 0
+
+    def place(self, listed: ListedRows) -> Stretch:
+        """The stretch of a page."""
+        page = listed.rows
+        if self._until is not None and "last_modified" in page.schema.names:
+            is_touched = pc.greater(page.column("last_modified"), self._until)
+            self.touched += pc.sum(is_touched).as_py() or 0
+        if self._prefix:
+            page = with_prefix(page, self._prefix)
+        return stretch_of(self._range(listed.keys), page)
+
+    def _range(self, keys: KeyRange) -> KeyRange:
+        after, through = keys.after, keys.through
+        return KeyRange(
+            self._space.after if after is None else Key(self._prefix + after),
+            self._space.through if through is None else Key(self._prefix + through),
+        )
+
+
+def new_channel() -> Channel[ListedRows]:
+    """A channel for pages on their way from one stage to the next."""
+    return Channel(items_max=PAGES_BUFFERED_MAX, bytes_max=PAGES_BUFFERED_BYTES_MAX)
+
+
+async def _assemble(channel: Channel[ListedRows], assembler: Assembler, placing: Placing) -> None:
     async with channel.receiving():
         async for listed in channel:
-            await assembler.add(stretch_of(listed.keys, listed.rows))
+            await assembler.add(placing.place(listed))
 
 
-async def _record(stretch: Stretch, waiting: Waiting) -> StretchRecord:
-    return StretchRecord(
-        keys=stretch.keys,
-        head=await waiting.spill(stretch.head),
-        runs=[(await waiting.spill(run.rows), run.shards) for run in stretch.runs],
-        tail=None if stretch.tail is None else await waiting.spill(stretch.tail),
-    )
+async def _records(stretches: list[Stretch], waiting: Waiting) -> list[StretchRecord]:
+    return [
+        StretchRecord(
+            keys=stretch.keys,
+            head=await waiting.spill(stretch.head),
+            runs=[(await waiting.spill(run.rows), run.shards) for run in stretch.runs],
+            tail=None if stretch.tail is None else await waiting.spill(stretch.tail),
+        )
+        for stretch in stretches
+    ]
 
 
 def _rows(pieces: list[Spilled]) -> Rows:

@@ -25,7 +25,9 @@ from indexer.telemetry import without_credentials
 
 _BUCKET_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _SCHEME_PATTERN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_MOUNTED_PATTERN: Final = re.compile(r"([^=]*)=([A-Za-z][A-Za-z0-9+.-]*://.*)", re.DOTALL)
+_MOUNTED_PATTERN: Final = re.compile(
+    r"(?![A-Za-z][A-Za-z0-9+.-]*://|/[^=]*=)([^=]*)=([A-Za-z][A-Za-z0-9+.-]*://.*)", re.DOTALL
+)
 
 BUCKET_SCHEMES: Final = ("s3", "gs")
 WEB_SCHEMES: Final = ("http", "https")
@@ -80,7 +82,8 @@ class SourceUri:
     @property
     def parent(self) -> SourceUri:
         """The folder that holds the object of this name."""
-        head, slash, _ = self.key.partition("?")[0].rpartition("/")
+        path = self.key if self.scheme in BUCKET_SCHEMES else self.key.partition("?")[0]
+        head, slash, _ = path.rpartition("/")
         return SourceUri(self.scheme, self.bucket, head + slash)
 
     def __str__(self) -> str:

@@ -40,8 +40,9 @@ DURATION_BOUNDS_S: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.
 """Upper bounds of the buckets for how long a job runs."""
 
 ADDED: Final = (
-    "objects_listed", "objects_abandoned", "requests", "retries", "throttles", "segments",
-    "shards_new", "shards_reused", "shard_bytes",
+    "objects_listed", "objects_abandoned", "objects_enriched", "checksums_read",
+    "checksums_carried", "bytes_read", "requests", "retries", "throttles", "segments", "shards_new",
+    "shards_reused", "shard_bytes",
 )  # fmt: skip
 """The counters that are added up over jobs."""
 
@@ -81,6 +82,10 @@ class Counters:
     open_requests: int = 0
     open_limit: int = 0
     objects_abandoned: int = 0
+    objects_enriched: int = 0
+    checksums_read: int = 0
+    checksums_carried: int = 0
+    bytes_read: int = 0
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     latencies: Histogram = field(default_factory=Histogram)
 
@@ -89,10 +94,13 @@ class Counters:
         self.answers[operation, outcome] += 1
         self.latencies.observe(seconds)
 
-    def start_again(self) -> None:
-        """Forgets what was listed, as the job begins anew; requests were made all the same."""
-        self.objects_abandoned += self.objects_listed
-        self.objects_listed = 0
+    def start_again(self, listed: int) -> None:
+        """Forgets what was listed beyond `listed` objects, as the scan of a source begins anew;
+        requests were made all the same.
+        """
+        self.objects_abandoned += self.objects_listed - listed
+        self.objects_listed = listed
+        self.objects_enriched = min(self.objects_enriched, listed)
         self.segments = self.open_segments = 0
         self.shards_new = self.shards_reused = 0
 

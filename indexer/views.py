@@ -11,10 +11,17 @@ from typing import Any
 import msgspec
 
 from indexer.console import Console, shown
-from indexer.records import ArtifactRecord, Entry, ProjectRecord, Snapshot, VersionRecord
+from indexer.records import (
+    ArtifactRecord,
+    Entry,
+    Preview,
+    ProjectRecord,
+    Snapshot,
+    VersionRecord,
+)
 from indexer.wire.artifacts import ArtifactDocument, EntryDocument, ProjectDocument, VersionDocument
 from indexer.wire.base import Answer
-from indexer.wire.jobs import JobDocument
+from indexer.wire.jobs import JobDocument, PreviewDocument
 
 
 def bytes_shown(size_bytes: int) -> str:
@@ -46,6 +53,21 @@ def show_snapshot(console: Console, snapshot: Snapshot) -> None:
         console.line("  partial  there are more objects; this version is not 'latest'")
 
 
+def show_preview(console: Console, preview: Preview) -> None:
+    """What a snapshot would record: as one document, or the paths first and the counts last."""
+    if console.is_json:
+        console.record(document(PreviewDocument.of(preview)))
+        return
+    for sign, paths in (("+", preview.kept), ("-", preview.left_out)):
+        for path in paths:
+            console.line(f"{sign} {shown(path)}")
+    for source in preview.sources:
+        console.line(
+            f"{source.source}: {source.kept:,} of {source.listed:,} objects would be kept "
+            f"({bytes_shown(source.size_bytes)})"
+        )
+
+
 def show_version(console: Console, version: VersionRecord) -> None:
     """A version, for people."""
     wandb = version.wandb_digest or f"none: {version.wandb_reason}"
@@ -54,7 +76,8 @@ def show_version(console: Console, version: VersionRecord) -> None:
         "digest": version.digest,
         "W&B digest": wandb,
         "objects": f"{version.objects:,} ({bytes_shown(version.size_bytes)})",
-        "consistency": str(version.consistency),
+        "consistency": _consistency_of(version),
+        "checksum": version.checksum or "-",
         "aliases": ", ".join(version.aliases) or "-",
         "run": version.run_id,
         "created": shown(version.created_at),
@@ -64,6 +87,17 @@ def show_version(console: Console, version: VersionRecord) -> None:
     console.line(version.ref)
     for name, value in lines.items():
         console.line(f"  {name:<12} {shown(value)}")
+    for notice in version.notices:
+        console.line(f"  note         {shown(notice)}")
+
+
+def _consistency_of(version: VersionRecord) -> str:
+    if version.as_of is not None:
+        return f"{version.consistency}, as of {shown(version.as_of)}"
+    if version.consistency != "window":
+        return str(version.consistency)
+    touched = "an unknown number" if version.touched is None else f"{version.touched:,}"
+    return f"window, {touched} of the objects written meanwhile"
 
 
 def show_projects(console: Console, projects: list[ProjectRecord]) -> None:
@@ -135,7 +169,14 @@ def show_jobs(console: Console, jobs: list[JobDocument]) -> None:
             console.record(document(job))
         return
     rows = (
-        (job.id, job.state, job.name, job.uri, job.progress.objects_listed, job.created_at)
+        (
+            job.id,
+            job.state,
+            job.name,
+            ", ".join(job.sources),
+            job.progress.objects_listed,
+            job.created_at,
+        )
         for job in jobs
     )
     console.table(("JOB", "STATE", "ARTIFACT", "SOURCE", "OBJECTS", "ASKED"), rows)
@@ -148,7 +189,7 @@ def show_job(console: Console, job: JobDocument) -> None:
         return
     lines = {
         "state": job.state,
-        "source": job.uri,
+        "source": ", ".join(job.sources),
         "artifact": job.name,
         "objects": job.progress.objects_listed,
         "requests": job.progress.requests,

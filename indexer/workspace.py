@@ -20,6 +20,7 @@ from indexer.protocols import ANYWHERE
 from indexer.records import (
     ArtifactRecord,
     FolderPage,
+    Preview,
     ProjectRecord,
     Snapshot,
     VersionRecord,
@@ -39,6 +40,10 @@ class Workspace(Protocol):
 
         Cancelled, it has made a version or it has not; a version is never half made.
         """
+        ...
+
+    async def preview(self, order: SnapshotOrder, counters: Counters | None = None) -> Preview:
+        """Lists what the order names, and says what a snapshot would keep; records nothing."""
         ...
 
     async def projects(

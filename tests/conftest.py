@@ -4,8 +4,8 @@ Invariants
   * No setting, credential or file of the person who runs the tests reaches a test: the variables
     are cleared for the session, and each test has a home folder of its own.
   * A server is started once a session, when first asked for, and ends with the session.
-  * A missing MinIO or versitygw skips the tests that need it at home and fails them where `CI` is
-    set.
+  * A missing server (MinIO, versitygw, fake-gcs-server, nginx, Apache) skips the tests that need it
+    at home and fails them where `CI` is set.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 import hypothesis
 import pytest
 
+from deploy.gcs_server import GCSServer
 from deploy.s3_server import Kind, S3Server, ServerError, is_ci
+from deploy.web_server import Kind as WebKind
+from deploy.web_server import WebServer
 
 # Whoever starts the tests in the background may have Ctrl-C ignored; the programs that the tests
 # start would inherit that.
@@ -32,7 +36,10 @@ MACHINE_ENVIRONMENT: Mapping[str, str] = dict(os.environ)
 
 IS_CI = is_ci(MACHINE_ENVIRONMENT)
 
-FOREIGN_PREFIXES = ("AWS_", "INDEXER_", "MINIO_", "S3_", "WANDB_")
+FOREIGN_PREFIXES = (
+    *("AWS_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "INDEXER_", "MINIO_", "S3_", "STORAGE_"),
+    "WANDB_",
+)
 FOREIGN_NAMES = frozenset(
     {"ALL_PROXY", "BOTO_CONFIG", "FORCE_COLOR", "HTTPS_PROXY", "HTTP_PROXY", "NO_COLOR"}
 )
@@ -59,6 +66,8 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
                 patch.delenv(name)
         # Without it botocore asks the address of a cloud's metadata for credentials, and waits.
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        # Google's libraries ask it wherever this says; nobody listens on the discard port.
+        patch.setenv("GCE_METADATA_HOST", "127.0.0.1:9")
         _move_home(patch, tmp_path_factory.mktemp("home"))
         yield
 
@@ -92,12 +101,28 @@ def versitygw() -> Iterator[S3Server]:
 
 def started(kind: Kind) -> S3Server:
     """A server of this kind; the test is skipped, or fails, where there is none."""
-    try:
+    with needed():
         return S3Server.start(kind, environ=MACHINE_ENVIRONMENT)
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Where a server cannot be had, the test is skipped, or fails where nobody watches."""
+    try:
+        yield
     except ServerError as error:
         if IS_CI:
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def fake_gcs() -> Iterator[GCSServer]:
+    """A fake-gcs-server of this session."""
+    with needed():
+        server = GCSServer.start(environ=MACHINE_ENVIRONMENT)
+    with server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -159,3 +184,29 @@ def bucket(s3_client: Callable[[S3Server], Any]) -> MakeBucket:
         return name
 
     return make
+
+
+class WebFolder(NamedTuple):
+    """A server that shows a folder, and the folder."""
+
+    server: WebServer
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def web_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[WebKind], WebFolder]]:
+    """Runs a web server of a kind for this session, the same one each time."""
+    with ExitStack() as stack:
+        running: dict[str, WebFolder] = {}
+
+        def start(kind: WebKind) -> WebFolder:
+            if kind not in running:
+                folder = tmp_path_factory.mktemp(kind)
+                with needed():
+                    server = WebServer.start(kind, folder, environ=MACHINE_ENVIRONMENT)
+                running[kind] = WebFolder(stack.enter_context(server), folder)
+            return running[kind]
+
+        yield start

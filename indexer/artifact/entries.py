@@ -66,7 +66,7 @@ async def entries_page(
         table = within(await shards.shard(shard.digest), prefix)
         if after is not None:
             table = table.filter(pc.greater(table.column("path"), after))
-        found += entries_of(table.slice(0, limit + 1 - len(found)), manifest.sources[0])
+        found += entries_of(table.slice(0, limit + 1 - len(found)), manifest.sources)
         if len(found) > limit:
             kept = tuple(found[:limit])
             return FolderPage(kept, kept[-1].path)

@@ -15,11 +15,11 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, func, insert, select, update
 
 from indexer.catalog.labels import move_alias
-from indexer.catalog.lookup import find_artifact, find_newest, find_project
+from indexer.catalog.lookup import find_artifact, find_newest, find_project, find_whole
 from indexer.catalog.records import read_version
 from indexer.catalog.schema import artifact_types, artifacts, manifests, projects, runs, scans
 from indexer.catalog.schema import versions as versions_table
-from indexer.commit_rules import LATEST, check_repeated, is_unchanged, type_of
+from indexer.commit_rules import LATEST, check_repeated, is_of_the_past, is_unchanged, type_of
 from indexer.protocols import CommitRequest
 from indexer.records import CommitResult, Consistency
 from indexer.wandb_digest import WandbDigest
@@ -64,7 +64,7 @@ def find_wandb_digest(connection: Connection, manifest_digest: str) -> WandbDige
 
 
 def commit(connection: Connection, request: CommitRequest, evidence: Evidence) -> CommitResult:
-    """Makes the version or confirms the newest one, with all that belongs to it.
+    """Makes the version or confirms one that is the same, with all that belongs to it.
 
     Raises `CommitConflict`, and `InvalidSetting` for another type than the artifact's.
     """
@@ -75,14 +75,19 @@ def commit(connection: Connection, request: CommitRequest, evidence: Evidence) -
     project_id, artifact_id = _make_artifact(connection, request, now)
     is_partial = request.scan.consistency is Consistency.PARTIAL
     version_id = find_newest(connection, artifact_id, partial=is_partial)
-    newest = None if version_id is None else read_version(connection, version_id).digest
-    created = not is_unchanged(request, newest)
+    newest = None if version_id is None else read_version(connection, version_id)
+    is_late = is_of_the_past(request.scan, newest)
+    if is_late:
+        version_id = find_whole(connection, artifact_id, request.manifest.digest)
+        created = version_id is None
+    else:
+        created = not is_unchanged(request, newest.digest if newest else None)
     connection.execute(
         insert(runs).values(id=evidence.run_id, project_id=project_id, created_at=now)
     )
     if created or version_id is None:
         version_id = _make_version(connection, artifact_id, request, evidence)
-        if not is_partial:
+        if not is_partial and not is_late:
             move_alias(connection, artifact_id, LATEST, version_id, now)
     else:
         _confirm(connection, version_id, request, now)
@@ -160,13 +165,19 @@ def _make_version(
         notes=request.notes or "",
         created_at=evidence.now,
         confirmed_at=evidence.now,
+        seen_at=request.scan.seen_at,
+        as_of=request.scan.as_of,
+        checksum=request.scan.checksum,
+        touched=request.scan.touched,
+        notices=list(request.scan.notices),
     )
 
 
 def _confirm(
     connection: Connection, version_id: int, request: CommitRequest, now: datetime
 ) -> None:
-    changes: dict[str, object] = {"confirmed_at": now}
+    seen_at = max(read_version(connection, version_id).seen_at, request.scan.seen_at)
+    changes: dict[str, object] = {"confirmed_at": now, "seen_at": seen_at}
     if request.notes is not None:
         changes["notes"] = request.notes
     connection.execute(

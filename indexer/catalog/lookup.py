@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from indexer.catalog.schema import aliases, artifacts, projects, versions
 from indexer.commit_rules import LATEST
@@ -38,6 +38,18 @@ def find_newest(connection: Connection, artifact_id: int, *, partial: bool) -> i
     if not partial:
         return find_alias(connection, artifact_id, LATEST)
     return _newest(connection, artifact_id, versions.c.consistency == Consistency.PARTIAL.value)
+
+
+def find_digest(connection: Connection, artifact_id: int, manifest_digest: str) -> int | None:
+    """The id of the newest version that has the digest."""
+    return _newest(connection, artifact_id, versions.c.manifest_digest == manifest_digest)
+
+
+def find_whole(connection: Connection, artifact_id: int, manifest_digest: str) -> int | None:
+    """The id of the newest version that has the digest and is not partial."""
+    is_whole = versions.c.consistency != Consistency.PARTIAL.value
+    has_digest = versions.c.manifest_digest == manifest_digest
+    return _newest(connection, artifact_id, and_(is_whole, has_digest))
 
 
 def find_alias(connection: Connection, artifact_id: int, alias: str) -> int | None:
@@ -85,7 +97,7 @@ def require_version(connection: Connection, name: ArtifactName, selector: str) -
     if match := VERSION_PATTERN.fullmatch(selector):
         found = _newest(connection, artifact_id, versions.c.number == int(match.group(1)))
     elif DIGEST_PATTERN.fullmatch(selector):
-        found = _newest(connection, artifact_id, versions.c.manifest_digest == selector)
+        found = find_digest(connection, artifact_id, selector)
     else:
         found = find_alias(connection, artifact_id, selector)
     if found is None:

@@ -40,6 +40,11 @@ SELECT_VERSIONS: Final = (
         versions.c.run_id,
         versions.c.created_at,
         versions.c.confirmed_at,
+        versions.c.seen_at,
+        versions.c.as_of,
+        versions.c.checksum,
+        versions.c.touched,
+        versions.c.notices,
     )
     .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
     .join(projects, artifacts.c.project_id == projects.c.id)
@@ -92,4 +97,9 @@ def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
         run_id=row["run_id"],
         created_at=row["created_at"],
         confirmed_at=row["confirmed_at"],
+        seen_at=row["seen_at"],
+        as_of=row["as_of"],
+        checksum=row["checksum"],
+        touched=row["touched"],
+        notices=tuple(row["notices"]),
     )

@@ -2,8 +2,8 @@
 
 Invariants
   * Migrations make what stands here, and a test compares the two; `REVISION` is the newest of them.
-  * Rows of versions, scans and manifests are written once, but for a version's notes and the time
-    at which it was last confirmed. What moves are aliases, and every move is kept.
+  * Rows of versions, scans and manifests are written once, but for a version's notes and the times
+    at which it was last confirmed and seen. What moves are aliases, and every move is kept.
   * Nothing here is special to SQLite.
 """
 
@@ -29,7 +29,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The revision of this schema, as `migrations/versions` ends in it."""
 
 NAME_CHARACTERS_MAX: Final = 128
@@ -124,6 +124,11 @@ versions = Table(
     Column("notes", Text, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("confirmed_at", Moment, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+    Column("as_of", Moment),
+    Column("checksum", String(16)),
+    Column("touched", BigInteger),
+    Column("notices", JSON, nullable=False),
     UniqueConstraint("artifact_id", "number"),
     Index(None, "artifact_id", "manifest_digest"),
     Index(None, "manifest_digest"),

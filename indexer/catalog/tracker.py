@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+import pyarrow as pa
 from sqlalchemy import Connection
 
 from indexer.catalog.commit import Evidence, commit, find_wandb_digest, outcome, repeated
@@ -82,6 +83,10 @@ class CatalogTracker:
             return
         await self._threads.run(decode_shard, data, digest)
         await self._content.put_shard(digest, data)
+
+    async def shard(self, digest: str) -> pa.Table:
+        data = await self._content.shard_bytes(digest)
+        return await self._threads.run(decode_shard, data, digest)
 
     async def commit(self, request: CommitRequest) -> CommitResult:
         check_request(request)

@@ -56,6 +56,7 @@ class Tile:
 
     keys: KeyRange
     listed: int
+    kept: int
     pages: int
     started_at: datetime
     finished_at: datetime
@@ -98,7 +99,11 @@ class Limit:
 
 
 class Listing:
-    """The listing of one slice. `slots` tells how many requests may be under way just now."""
+    """The listing of one slice. `slots` tells how many requests may be under way just now.
+
+    `select` gives those rows of a page that are kept: of all that are listed, and counted, only
+    they are handed on.
+    """
 
     def __init__(
         self,
@@ -111,6 +116,7 @@ class Listing:
         counters: Counters,
         clock: Clock,
         out: Channel[ListedRows],
+        select: Callable[[Page], Page] | None = None,
     ) -> None:
         self._store = store
         self._properties = store.properties
@@ -122,6 +128,7 @@ class Listing:
         self._counters = counters
         self._clock = clock
         self._out = out
+        self._select = select
         self._greatest = Key(b"")
         self._cut_entries_max = 0
         self._ends: list[Key] = []
@@ -149,7 +156,7 @@ class Listing:
         group.create_task(self._list_segment(group, segment))
 
     async def _list_segment(self, group: asyncio.TaskGroup, segment: Segment) -> None:
-        tile = Tile(segment.range, 0, 0, self._clock.now(), self._clock.now())
+        tile = Tile(segment.range, 0, 0, 0, self._clock.now(), self._clock.now())
         prefix: Key | None = None
         token: str | None = None
         empty_pages = 0
@@ -187,6 +194,9 @@ class Listing:
             # Done is done for whoever asks what is free, while the last rows wait for their turn.
             self._counters.open_segments -= segment.done
             covered = KeyRange(keys.after, _reached(segment))
+            if self._select is not None and rows.num_rows:
+                rows = self._select(rows)
+            tile.kept += rows.num_rows
             await self._out.send(ListedRows(covered, rows))
         self._counters.open_segments -= not segment.done
         self._finish(segment, tile)

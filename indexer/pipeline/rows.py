@@ -80,17 +80,6 @@ class Waiting:
             else:
                 yield piece
 
-    async def keep_first(self, rows: Rows, count: int) -> None:
-        """Drops what comes after the first `count` rows."""
-        kept = Rows()
-        if count:
-            async for page in self.read(rows):
-                kept.extend(Rows.of(page.slice(0, count - kept.count)))
-                if kept.count == count:
-                    break
-        await self.forget(rows)
-        rows.extend(kept)
-
     async def forget(self, rows: Rows) -> None:
         """Removes what was spilled of rows that nobody waits for any more."""
         for piece in rows.pieces:

@@ -14,7 +14,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -147,36 +147,40 @@ class Assembler:
                 await self._start_sealing(run)
         await self._spill()
 
-    async def seal_all(self, objects_max: int | None = None) -> None:
-        """Seals what is known as one whole: the first stretch, which begins at the first key.
-
-        With `objects_max`, only so many of its first rows; the rest is forgotten.
-        """
-        first = self.stretches[0]
-        assert first.keys.after is None
-        tail = [Run(first.tail)] if first.tail is not None else []
-        first.runs = [Run(first.head), *first.runs, *tail]
-        first.head, first.tail = Rows(), Rows()
-        for beyond in self.stretches[1:]:
-            for rows in beyond.waiting():
-                await self._keep_first(rows, 0)
-        room = objects_max
+    async def seal_all(self) -> None:
+        """Seals what is known as one whole: the first stretch, which begins at the first key."""
+        first = self._whole()
         for run in first.runs:
             if run.shards is not None:
                 continue
-            if room is not None:
-                if run.rows.count > room:
-                    await self._keep_first(run.rows, room)
-                room -= run.rows.count
             if run.rows.count:
                 await self._start_sealing(run)
             else:
                 run.shards = []
 
-    async def _keep_first(self, rows: Rows, count: int) -> None:
-        self._memory_bytes -= rows.memory_bytes
-        await self._waiting.keep_first(rows, count)
-        self._memory_bytes += rows.memory_bytes
+    async def take_first(self, count: int) -> AsyncIterator[Page]:
+        """The first `count` rows of what was not sealed, in pages; the others are forgotten."""
+        first = self._whole()
+        beyond = [rows for stretch in self.stretches[1:] for rows in stretch.waiting()]
+        room = count
+        for rows in [*first.waiting(), *beyond]:
+            if room:
+                async for page in self._waiting.read(rows):
+                    kept = page.slice(0, room)
+                    room -= kept.num_rows
+                    if kept.num_rows:
+                        yield kept
+            self._memory_bytes -= rows.memory_bytes
+            await self._waiting.forget(rows)
+
+    def _whole(self) -> Stretch:
+        """The first stretch, all of whose rows are in its runs."""
+        first = self.stretches[0]
+        assert first.keys.after is None
+        tail = [Run(first.tail)] if first.tail is not None else []
+        first.runs = [Run(first.head), *first.runs, *tail]
+        first.head, first.tail = Rows(), Rows()
+        return first
 
     async def _start_sealing(self, run: Run) -> None:
         # What is being sealed is bounded by the pool's slots, and no longer waits.

@@ -3,18 +3,22 @@
 Invariants
   * A request that exists is valid by itself; what depends on the store or the catalog is found out
     by the job.
+  * Sources stand in the order of their mounts, which is the order of their entries.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
+from indexer.checksums import CHECKSUMS
 from indexer.commit_rules import check_name, check_notes
 from indexer.errors import InvalidSetting
+from indexer.globs import Filters
 from indexer.limits import OBJECTS_MAX, OBJECTS_MAX_DEFAULT, SLICE_PAGES_MAX
 from indexer.references import ArtifactName, parse_alias
-from indexer.sources import SourceUri
+from indexer.sources import Source, check_sources
 
 OnLimit = Literal["error", "partial"]
 
@@ -23,14 +27,19 @@ OnLimit = Literal["error", "partial"]
 class SnapshotRequest:
     """One snapshot, as it was asked for.
 
-    `objects_max` counts live objects that are listed; with `on_limit` "partial" the first so many
-    in key order are kept instead of an error. `allow_empty` makes a version of no entries. `type`
-    is fixed by an artifact's first version; None takes the artifact's own, or `dataset`.
+    `objects_max` counts live objects that are listed, over all sources; with `on_limit` "partial"
+    the first so many in key order are kept instead of an error. `allow_empty` makes a version of no
+    entries. `type` is fixed by an artifact's first version; None takes the artifact's own, or
+    `dataset`.
+
+    `checksum` is one of `checksums.CHECKSUMS`; None takes `md5` for files and `none` for all other
+    stores. With `heads`, a HEAD is asked for entries whose version the listing does not tell.
+    `as_of` asks for the state at that moment, from the store's versions.
 
     Raises `InvalidSetting` and `InvalidReference`.
     """
 
-    uri: SourceUri
+    sources: tuple[Source, ...]
     name: ArtifactName
     type: str | None = None
     aliases: tuple[str, ...] = ()
@@ -38,9 +47,16 @@ class SnapshotRequest:
     objects_max: int = OBJECTS_MAX_DEFAULT
     on_limit: OnLimit = "error"
     allow_empty: bool = False
+    filters: Filters = field(default_factory=Filters)
+    checksum: str | None = None
+    heads: bool = False
+    as_of: datetime | None = None
     slice_pages_max: int = SLICE_PAGES_MAX
 
     def __post_init__(self) -> None:
+        check_sources(self.sources)
+        ordered = tuple(sorted(self.sources, key=lambda source: source.path_prefix))
+        object.__setattr__(self, "sources", ordered)
         if not 1 <= self.objects_max <= OBJECTS_MAX:
             raise InvalidSetting(
                 f"{self.objects_max:,} is no limit for objects: give --max-objects a number from 1 "
@@ -49,6 +65,14 @@ class SnapshotRequest:
         if self.on_limit not in ("error", "partial"):
             raise InvalidSetting(
                 f"{self.on_limit!r} is nothing to do at the limit: write error or partial."
+            )
+        if self.checksum is not None and self.checksum not in CHECKSUMS:
+            raise InvalidSetting(
+                f"{self.checksum!r} is no checksum: choose one of {', '.join(CHECKSUMS)}."
+            )
+        if self.as_of is not None and self.as_of.tzinfo is None:
+            raise InvalidSetting(
+                f"{self.as_of.isoformat()} has no time zone: write it as in 2026-03-01T12:00:00Z."
             )
         if self.type is not None:
             check_name("type", self.type)
@@ -62,3 +86,16 @@ class SnapshotRequest:
     def keeps_first(self) -> bool:
         """Whether the first `objects_max` objects are kept when there are more."""
         return self.on_limit == "partial"
+
+    @property
+    def title(self) -> str:
+        """The sources in a few words."""
+        if len(self.sources) == 1:
+            return str(self.sources[0])
+        return f"{len(self.sources)} sources ({self.sources[0]}, …)"
+
+    def checksum_of(self, source: Source) -> str:
+        """The checksum that entries of a source are to have."""
+        if self.checksum is not None:
+            return self.checksum
+        return "md5" if source.uri.scheme == "file" else "none"

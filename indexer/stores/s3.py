@@ -27,23 +27,27 @@ from indexer.errors import (
 )
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
 from indexer.limits import PAGE_ROWS, PAGES_PER_TURN_MAX
-from indexer.page import Page, make_page, pack_etags, paths_of
+from indexer.objects import Head, Pin, page_of_heads
+from indexer.page import Page, make_page, paths_of
 from indexer.protocols import (
     EndpointFacts,
     ListedPage,
     LoneObject,
     OpenedSource,
     S3Options,
+    Sink,
     StoreProperties,
 )
 from indexer.sources import SourceUri
-from indexer.stores.s3_client import chosen_endpoint, translated
+from indexer.stores.s3_client import chosen_endpoint
 from indexer.stores.s3_clients import ClientPool, CountedClient, SharedClient
+from indexer.stores.s3_list_requests import ListRequests
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_minio import Directories
+from indexer.stores.s3_objects import S3Objects
 from indexer.stores.s3_probe import Facts, known_facts, probe, probe_versions, read_facts
+from indexer.stores.s3_requests import Caller
 from indexer.stores.s3_versioning import ask_versioning, check_moment, check_order
-from indexer.stores.s3_wire import unquoted
 from indexer.telemetry import Counters
 from workers.clock import SystemClock
 from workers.turns import Turns
@@ -73,7 +77,9 @@ async def connect(
         if clients is None:
             clients = await stack.enter_async_context(ClientPool.open(SystemClock(), turns))
         shared = await stack.enter_async_context(clients.lease(options))
-        yield S3Connection(shared, CountedClient(shared.client, counters), options, facts, turns)
+        client = CountedClient(shared.client, counters)
+        caller = Caller(shared.requests, counters, options.request_payer)
+        yield S3Connection(shared, client, caller, options, facts=facts, turns=turns)
 
 
 class S3Connection:
@@ -83,11 +89,14 @@ class S3Connection:
         self,
         shared: SharedClient,
         client: CountedClient,
+        caller: Caller,
         options: S3Options,
+        *,
         facts: EndpointFacts,
         turns: Turns,
     ) -> None:
         self._shared = shared
+        self._caller = caller
         self._client = client
         self._options = options
         self._facts = facts
@@ -136,7 +145,7 @@ class S3Connection:
         )
         return OpenedSource(
             folder=folder,
-            store=S3Store(lister, properties),
+            store=S3Store(lister, self._objects(uri.bucket, prefix), properties),
             record={
                 "uri": folder,
                 "endpoint": self.endpoint,
@@ -157,32 +166,20 @@ class S3Connection:
         """See `protocols.Connection`."""
         if uri.names_folder:
             return None
+        objects = self._objects(uri.bucket, uri.parent.key)
+        prefix = uri.parent.key
+        properties = StoreProperties(KEY_BYTES_MAX - len(prefix.encode()))
+        store = S3Store(self._lister(uri.bucket, prefix, None), objects, properties)
         if as_of is not None:
             row = await self._lone_row(uri, as_of)
-            return None if row is None else LoneObject(row, self._store_beside(uri))
-        parameters = {"Bucket": uri.bucket, "Key": uri.key}
-        if self._options.request_payer:
-            parameters["RequestPayer"] = self._options.request_payer
+            return None if row is None else LoneObject(row, store)
+        name = Key(uri.key.removeprefix(prefix).encode())
         try:
-            with translated(str(uri)):
-                head = await self._client.head_object(**parameters)
+            head = await objects.head(name)
         except (NotFound, AccessDenied):
             # Without the right to read objects a HEAD is denied, whether there is one or not.
             return None
-        # Only a listing of versions can say that an object's version is the one called `null`.
-        version_id = head.get("VersionId")
-        if version_id == "null":
-            version_id = None
-        return make_page(
-            {
-                "path": pa.array([uri.key.rpartition("/")[2].encode()], pa.binary()),
-                "size": pa.array([head["ContentLength"]], pa.int64()),
-                **pack_etags([unquoted(head["ETag"]).encode()]),
-                "version_id": pa.array([version_id], pa.string()),
-                "last_modified": pa.array([head["LastModified"]], pa.timestamp("ms", tz="UTC")),
-                "storage_class": pa.array([head.get("StorageClass", "STANDARD")], pa.string()),
-            }
-        )
+        return LoneObject(page_of_heads([(name, head)]), store)
 
     async def _lone_row(self, uri: SourceUri, as_of: datetime) -> Page | None:
         """The row of an object as it was, as a listing of its versions tells it."""
@@ -198,15 +195,12 @@ class S3Connection:
         columns = dict(zip(row.schema.names, row.columns, strict=True))
         return make_page({**columns, "path": name})
 
-    def _store_beside(self, uri: SourceUri) -> S3Store:
-        """The store of the folder that an object lies in."""
-        prefix = uri.key[: uri.key.rfind("/") + 1]
-        properties = StoreProperties(KEY_BYTES_MAX - len(prefix.encode()))
-        return S3Store(self._lister(uri.bucket, prefix, None), properties)
+    def _objects(self, bucket: str, prefix: str) -> S3Objects:
+        return S3Objects(self._caller, bucket, prefix)
 
     def _lister(self, bucket: str, prefix: str, as_of: datetime | None) -> S3Lister:
-        payer = self._options.request_payer
-        return S3Lister(self._client, bucket, prefix, payer, self._turns, as_of=as_of)
+        requests = ListRequests(self._caller, bucket)
+        return S3Lister(requests, bucket, prefix, self._turns, as_of=as_of)
 
     async def _facts_of(self, lister: S3Lister, server: str, *, versions: bool) -> Facts:
         """What the endpoint honours: known, kept, or asked for now, of versions if they matter."""
@@ -228,8 +222,9 @@ class S3Connection:
 class S3Store:
     """The objects below one prefix. See `protocols.Store`."""
 
-    def __init__(self, lister: S3Lister, properties: StoreProperties) -> None:
+    def __init__(self, lister: S3Lister, objects: S3Objects, properties: StoreProperties) -> None:
         self._lister = lister
+        self._objects = objects
         self._properties = properties
         self._directories = Directories(self._page_and_keys)
 
@@ -246,6 +241,18 @@ class S3Store:
             return await self._directories.page_after(keys, prefix)
         page, _ = await self._page_and_keys(keys.after, prefix, token=token)
         return page
+
+    async def head(
+        self, key: Key, *, version_id: str | None = None, checksum: bool = False
+    ) -> Head:
+        """See `protocols.Store`."""
+        return await self._objects.head(key, version_id=version_id, checksum=checksum)
+
+    async def read(
+        self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
+    ) -> None:
+        """See `protocols.Store`."""
+        await self._objects.read(key, pin, sink, start=start, end=end)
 
     async def _page_and_keys(
         self, after: Key | None, prefix: Key, *, token: str | None = None, rows: int = PAGE_ROWS

@@ -26,19 +26,13 @@ from botocore.config import Config
 from indexer.limits import CLIENT_AGE_S_MAX, CLIENTS_MAX
 from indexer.protocols import S3Options
 from indexer.stores.s3_client import new_session, open_client
+from indexer.stores.s3_requests import S3Requests
+from indexer.stores.s3_targets import let_prepare
 from indexer.telemetry import Counters
 from workers.clock import Clock
 from workers.turns import Turns
 
-COUNTED: Final = frozenset(
-    (
-        "get_bucket_versioning",
-        "head_object",
-        "list_object_versions",
-        "list_objects",
-        "list_objects_v2",
-    )
-)
+COUNTED: Final = frozenset(("get_bucket_versioning",))
 """The operations that are requests of a job."""
 
 _COUNTING: ContextVar[Counters] = ContextVar("_COUNTING")
@@ -47,10 +41,14 @@ _COUNTING: ContextVar[Counters] = ContextVar("_COUNTING")
 
 @dataclass(slots=True, eq=False)
 class SharedClient:
-    """An open client. Who asks the endpoint for its facts holds `asking`, so that one does."""
+    """An open client, and requests beside it that go the same way.
+
+    Who asks the endpoint for its facts holds `asking`, so that one does.
+    """
 
     session: Any
     client: Any
+    requests: S3Requests
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -123,8 +121,11 @@ class ClientPool:
         await self._turns.take()
         client = await stack.enter_async_context(open_client(session, options))
         client.meta.events.register("before-send.s3.*", _count)
+        let_prepare(client)
+        requests = S3Requests(session, client, options, self._clock)
+        stack.push_async_callback(requests.aclose)
         self._loader = session.get_component("data_loader")
-        return SharedClient(session, client)
+        return SharedClient(session, client, requests)
 
     async def _close_surplus(self) -> None:
         unused = [options for options, held in self._held.items() if not held.users]

@@ -20,7 +20,8 @@ from indexer.errors import VersionsDenied
 from indexer.keyspace import KEY_BYTES_MAX, Key
 from indexer.limits import PAGE_ROWS, SMALL_PAGE_ENTRIES
 from indexer.page import is_ascending, paths_of
-from indexer.stores.s3_lister import S3Lister, UnknownOperation
+from indexer.stores.s3_list_requests import UnknownOperation
+from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_versions import VersionOrder
 from indexer.stores.s3_wire import Listing
 

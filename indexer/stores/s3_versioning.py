@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
 from indexer.errors import Ability, AccessDenied, InvalidSetting, said_of
-from indexer.stores.s3_client import translated
+from indexer.stores.s3_errors import translated
 from indexer.stores.s3_versions import VersionOrder
 
 CAVEATS: Final = (

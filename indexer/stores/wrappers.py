@@ -9,14 +9,17 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from indexer.errors import Ability, IndexerError, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
+from indexer.limits import LIMITERS_KEPT_MAX
 from indexer.objects import Head, Pin
 from indexer.protocols import (
     Connection,
@@ -30,7 +33,9 @@ from indexer.protocols import (
 )
 from indexer.sources import SourceUri
 from indexer.telemetry import Counters
+from workers.caps import Caps
 from workers.clock import Clock
+from workers.control import Limits
 from workers.limiter import Limiter, Slot
 from workers.retry import Retry
 
@@ -48,12 +53,50 @@ class Limiters:
     reads: Limiter
 
 
-class LimitedStore:
-    """A store of which only so many requests are under way at once, and are counted."""
+class LimiterPool:
+    """The limiters of all buckets, shared by all who reach the same one at the same endpoint.
 
-    def __init__(self, store: Store, limiters: Limiters, counters: Counters, clock: Clock) -> None:
+    What was found out of a server's load is kept for the next job.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._kept: dict[str, Limiters] = {}
+        self._sharers: Counter[str] = Counter()
+
+    @contextmanager
+    def lease(self, bucket: str) -> Iterator[tuple[Limiters, Callable[[], int]]]:
+        """The limiters of a bucket, and how many list requests one of its sharers may count on."""
+        limiters = self._kept.pop(bucket, None) or Limiters(
+            *(Limiter(self._limits, clock=self._clock) for _ in range(3))
+        )
+        self._kept[bucket] = limiters
+        self._sharers[bucket] += 1
+        try:
+            yield limiters, lambda: max(1, limiters.listing.limit // self._sharers[bucket])
+        finally:
+            self._sharers[bucket] -= 1
+            self._forget()
+
+    def _forget(self) -> None:
+        idle = [bucket for bucket in self._kept if not self._sharers[bucket]]
+        for bucket in idle[: max(0, len(self._kept) - LIMITERS_KEPT_MAX)]:
+            del self._kept[bucket], self._sharers[bucket]
+
+
+class LimitedStore:
+    """A store of which only so many requests are under way at once, and are counted.
+
+    Who asks has a slot of his own caps first: waiting for the bucket he holds up nobody else's.
+    """
+
+    def __init__(
+        self, store: Store, limiters: Limiters, caps: Caps, counters: Counters, clock: Clock
+    ) -> None:
         self._store = store
         self._limiters = limiters
+        self._caps = caps
         self._counters = counters
         self._clock = clock
 
@@ -95,21 +138,57 @@ class LimitedStore:
         """See `protocols.Digesting`; threads bound it, not slots."""
         return await cast("Digesting", self._store).digests(objects, algorithm)
 
-    @asynccontextmanager
-    async def _slot(self, operation: str, limiter: Limiter) -> AsyncIterator[Slot]:
-        async with limiter.slot() as slot:
-            self._counters.open_limit = limiter.limit
-            self._counters.open_requests += 1
-            try:
-                with counted(self._counters, self._clock, operation):
-                    yield slot
-            except StoreUnavailable as error:
-                if error.is_throttle:
-                    self._counters.throttles += 1
-                    slot.throttled()
-                raise
-            finally:
-                self._counters.open_requests -= 1
+    def _slot(self, operation: str, limiter: Limiter) -> AbstractAsyncContextManager[Slot]:
+        return _Request(operation, limiter, self._caps, self._counters, self._clock)
+
+
+class _Request:
+    """A request while it holds a slot and is counted.
+
+    A class, not a generator: there is one for every object that is asked for.
+    """
+
+    __slots__ = (
+        "_caps", "_clock", "_counters", "_held", "_limiter", "_operation", "_slot", "_started_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, operation: str, limiter: Limiter, caps: Caps, counters: Counters, clock: Clock
+    ) -> None:
+        self._operation = operation
+        self._limiter = limiter
+        self._caps = caps
+        self._counters = counters
+        self._clock = clock
+        self._held = limiter.slot()
+
+    async def __aenter__(self) -> Slot:
+        await self._caps.take()
+        try:
+            self._slot = await self._held.__aenter__()
+        except BaseException:
+            self._caps.give()
+            raise
+        self._counters.open_limit = min(self._limiter.limit, self._caps.in_flight)
+        self._counters.open_requests += 1
+        self._started_s = self._clock.monotonic()
+        return self._slot
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        counters = self._counters
+        elapsed_s = self._clock.monotonic() - self._started_s
+        counters.answered(self._operation, outcome_of(error), elapsed_s)
+        if error is not None and is_throttle(error):
+            counters.throttles += 1
+            self._slot.throttled()
+        counters.open_requests -= 1
+        self._caps.give()
+        await self._held.__aexit__(kind, error, traceback)
 
 
 class RetryingStore:
@@ -200,6 +279,7 @@ class ResilientConnection:
         connection: Connection,
         *,
         limiters: Limiters,
+        caps: Caps,
         retry: Retry,
         first_contact: Retry,
         on_retry: OnRetry,
@@ -208,6 +288,7 @@ class ResilientConnection:
     ) -> None:
         self._connection = connection
         self._limiters = limiters
+        self._caps = caps
         self._counters = counters
         self._clock = clock
         self._retry = retry
@@ -233,7 +314,7 @@ class ResilientConnection:
         return replace(source, store=self._wrapped(source.store))
 
     def _wrapped(self, store: Store) -> Store:
-        limited = LimitedStore(store, self._limiters, self._counters, self._clock)
+        limited = LimitedStore(store, self._limiters, self._caps, self._counters, self._clock)
         return RetryingStore(limited, self._retry, self._on_retry)
 
     async def _counted(self, operation: str, call: Coroutine[Any, Any, Result]) -> Result:

@@ -6,11 +6,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
+
 from indexer.commit_rules import (
     LATEST,
     check_repeated,
     check_request,
     check_shard,
+    is_of_the_past,
     is_unchanged,
     type_of,
 )
@@ -67,6 +70,11 @@ class MemoryTracker:
             decode_shard(data, digest)
             self._shards[digest] = data
 
+    async def shard(self, digest: str) -> pa.Table:
+        if digest not in self._shards:
+            raise CorruptContent(f"there is no shard {digest}.")
+        return decode_shard(self._shards[digest], digest)
+
     async def commit(self, request: CommitRequest) -> CommitResult:
         check_request(request)
         first = await self.outcome(request.request_id)
@@ -79,14 +87,18 @@ class MemoryTracker:
         artifact = artifact or _Artifact(type_name)
         is_partial = request.scan.consistency is Consistency.PARTIAL
         newest = _newest(artifact, partial=is_partial)
-        created = not is_unchanged(
-            request, None if newest is None else artifact.versions[newest].digest
-        )
+        before = None if newest is None else artifact.versions[newest]
+        is_late = is_of_the_past(request.scan, before)
+        if is_late:
+            newest = _with_digest(artifact, request.manifest.digest)
+            created = newest is None
+        else:
+            created = not is_unchanged(request, before.digest if before else None)
         # From here on nothing can fail.
         if created or newest is None:
             number = len(artifact.versions)
             artifact.versions.append(self._make_version(request, type_name, number, wandb))
-            if not is_partial:
+            if not is_partial and not is_late:
                 artifact.aliases[LATEST] = number
         else:
             number = newest
@@ -133,16 +145,35 @@ class MemoryTracker:
             run_id=f"run-{next(self._run_numbers)}",
             created_at=now,
             confirmed_at=now,
+            seen_at=request.scan.seen_at,
+            as_of=request.scan.as_of,
+            checksum=request.scan.checksum,
+            touched=request.scan.touched,
+            notices=request.scan.notices,
         )
 
     def _confirm(self, version: VersionRecord, request: CommitRequest) -> VersionRecord:
         notes = version.notes if request.notes is None else request.notes
-        return replace(version, confirmed_at=self._clock.now(), notes=notes)
+        return replace(
+            version,
+            confirmed_at=self._clock.now(),
+            seen_at=max(version.seen_at, request.scan.seen_at),
+            notes=notes,
+        )
 
     def _record(self, name: ArtifactName, number: int) -> VersionRecord:
         artifact = self._artifacts[name]
         names = sorted(alias for alias, at in artifact.aliases.items() if at == number)
         return replace(artifact.versions[number], aliases=tuple(names))
+
+
+def _with_digest(artifact: _Artifact, digest: str) -> int | None:
+    found = [
+        version.number
+        for version in artifact.versions
+        if version.digest == digest and version.consistency is not Consistency.PARTIAL
+    ]
+    return found[-1] if found else None
 
 
 def _newest(artifact: _Artifact, *, partial: bool) -> int | None:

@@ -11,7 +11,10 @@ import asyncio
 from collections.abc import Sequence
 from urllib.parse import quote
 
+import pyarrow as pa
+
 from indexer.commit_rules import check_request
+from indexer.content import decode_shard
 from indexer.errors import CommitUnknown, DaemonUnavailable, NotFound
 from indexer.manifest import Manifest, read_manifest
 from indexer.protocols import CommitRequest
@@ -48,6 +51,10 @@ class RemoteTracker:
 
     async def put_shard(self, digest: str, data: bytes) -> None:
         await self._remote.put_bytes(f"/shards/{digest}", data)
+
+    async def shard(self, digest: str) -> pa.Table:
+        data = await self._remote.get_bytes(f"/shards/{digest}")
+        return await asyncio.to_thread(decode_shard, data, digest)
 
     async def commit(self, request: CommitRequest) -> CommitResult:
         # What can be no path of a URL must not become one.

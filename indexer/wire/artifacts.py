@@ -32,6 +32,11 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
     run: str
     created_at: datetime
     confirmed_at: datetime
+    seen_at: datetime
+    as_of: datetime | None
+    checksum: str | None
+    touched: int | None
+    notices: list[str]
 
     @classmethod
     def of(cls, version: VersionRecord) -> VersionDocument:
@@ -54,6 +59,11 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             run=version.run_id,
             created_at=version.created_at,
             confirmed_at=version.confirmed_at,
+            seen_at=version.seen_at,
+            as_of=version.as_of,
+            checksum=version.checksum,
+            touched=version.touched,
+            notices=list(version.notices),
         )
 
     def record(self) -> VersionRecord:
@@ -74,6 +84,11 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             run_id=self.run,
             created_at=self.created_at,
             confirmed_at=self.confirmed_at,
+            seen_at=self.seen_at,
+            as_of=self.as_of,
+            checksum=self.checksum,
+            touched=self.touched,
+            notices=tuple(self.notices),
         )
 
 
@@ -182,7 +197,12 @@ class VersionPatch(Order, frozen=True, kw_only=True):
 
 
 class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="object"):
-    """An entry; `path_base64` stands in place of a `path` that is no UTF-8."""
+    """An entry; `path_base64` stands in place of a `path` that is no UTF-8.
+
+    `checksum` is in hexadecimal; its type is `full_object`, or `composite` for one of the
+    checksums of an upload's parts. `mtime_ns` is there for files, and for web pages without an
+    ETag.
+    """
 
     path: str | UnsetType = UNSET
     path_base64: str | UnsetType = UNSET
@@ -192,6 +212,10 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
     version_id: str | None
     last_modified: datetime | None
     storage_class: str | None
+    checksum: str | None
+    checksum_algorithm: str | None
+    checksum_type: str | None
+    mtime_ns: int | None
 
     @classmethod
     def of(cls, entry: Entry) -> EntryDocument:
@@ -204,6 +228,10 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
             version_id=entry.version_id,
             last_modified=entry.last_modified,
             storage_class=entry.storage_class,
+            checksum=entry.checksum,
+            checksum_algorithm=entry.checksum_algorithm,
+            checksum_type=entry.checksum_type,
+            mtime_ns=entry.mtime_ns,
         )
 
     def record(self) -> Entry:
@@ -216,6 +244,10 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
             version_id=self.version_id,
             last_modified=self.last_modified,
             storage_class=self.storage_class,
+            checksum=self.checksum,
+            checksum_algorithm=self.checksum_algorithm,
+            checksum_type=self.checksum_type,
+            mtime_ns=self.mtime_ns,
         )
 
 

@@ -2,28 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from indexer.limits import IN_FLIGHT_MAX
-from indexer.records import CommitResult, Consistency, Snapshot, VersionRecord
+from indexer.errors import InvalidReference
+from indexer.limits import IN_FLIGHT_MAX, REQUESTS_PER_S_MAX, SOURCES_MAX
+from indexer.protocols import S3Options, SourceOptions, Symlinks
+from indexer.records import (
+    CommitResult,
+    Consistency,
+    Preview,
+    Snapshot,
+    SourcePreview,
+    VersionRecord,
+)
+from indexer.sources import Source, check_mount, parse_mounted, parse_source
 from indexer.telemetry import Counters
 from indexer.wire.base import Answer, Digest, Order, VersionName
 from indexer.wire.problems import Problem
 
+Options = TypeVar("Options")
+
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
 
 
-class SnapshotOrder(Order, frozen=True, kw_only=True):
-    """A snapshot to make. What is left out has the default of where it is made.
+class ReachOrder(Order, frozen=True, kw_only=True):
+    """How sources are reached. What is left out has the default of where they are reached from.
 
-    `uri` is the source, `name` the artifact as project/artifact.
+    `profile`, `region`, `endpoint_url` and `request_payer` are S3's, `user_project` is GCS's,
+    `no_sign_request` is for both. `symlinks` says what becomes of symbolic links below a folder.
     """
 
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    no_sign_request: bool | None = None
+    request_payer: Literal["requester"] | None = None
+    user_project: str | None = None
+    symlinks: Symlinks | None = None
+
+    def options(self, defaults: SourceOptions) -> SourceOptions:
+        """The options of this order, and `defaults` where it leaves one open."""
+        s3 = {name: getattr(self, name) for name in S3Options.__slots__}
+        return replace(
+            defaults,
+            s3=_overlaid(defaults.s3, s3),
+            gcs=_overlaid(
+                defaults.gcs,
+                {"anonymous": self.no_sign_request, "user_project": self.user_project},
+            ),
+            file=_overlaid(defaults.file, {"symlinks": self.symlinks}),
+        )
+
+
+def _overlaid(defaults: Options, given: Mapping[str, Any]) -> Options:
+    return replace(  # type: ignore[type-var]  # every kind of options is a dataclass
+        defaults, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+class SourceOrder(Order, frozen=True, kw_only=True):
+    """A source of several: its URI, and the name below which its entries stand."""
+
     uri: Annotated[str, Meta(examples=["s3://bucket/prefix/"])]
+    mount: Annotated[str, Meta(examples=["train"])]
+
+
+class SnapshotOrder(ReachOrder, frozen=True, kw_only=True):
+    """A snapshot to make. What is left out has the default of where it is made.
+
+    The source is `uri`; several have mounts and stand in `sources`. `name` is the artifact as
+    project/artifact. `include` and `exclude` are globs on paths of entries. `checksum` is what is
+    recorded of objects' bytes; with `heads`, a version id is asked for by object where the listing
+    tells none. `as_of` asks for the state at that moment, where versions are kept.
+    """
+
+    uri: Annotated[str, Meta(examples=["s3://bucket/prefix/"])] | None = None
+    sources: Annotated[list[SourceOrder], Meta(max_length=SOURCES_MAX)] = msgspec.field(
+        default_factory=list
+    )
     name: Annotated[str, Meta(examples=["vision/images"])]
     type: str | None = None
     aliases: list[str] = msgspec.field(default_factory=list)
@@ -31,12 +93,28 @@ class SnapshotOrder(Order, frozen=True, kw_only=True):
     max_objects: int | None = None
     on_limit: Literal["error", "partial"] | None = None
     allow_empty: bool = False
+    include: list[str] = msgspec.field(default_factory=list)
+    exclude: list[str] = msgspec.field(default_factory=list)
+    checksum: str | None = None
+    heads: bool = False
+    as_of: Annotated[datetime, Meta(tz=True)] | None = None
     in_flight: Annotated[int, Meta(ge=1, le=IN_FLIGHT_MAX)] | None = None
-    profile: str | None = None
-    region: str | None = None
-    endpoint_url: str | None = None
-    no_sign_request: bool | None = None
-    request_payer: Literal["requester"] | None = None
+    requests_per_s: Annotated[int, Meta(ge=1, le=REQUESTS_PER_S_MAX)] | None = None
+
+    def options(self, defaults: SourceOptions) -> SourceOptions:
+        """See `ReachOrder.options`."""
+        caps = {"in_flight": self.in_flight, "requests_per_s": self.requests_per_s}
+        return _overlaid(super().options(defaults), caps)
+
+    def read_sources(self) -> tuple[Source, ...]:
+        """The sources. Raises `InvalidReference`."""
+        if (self.uri is not None) == bool(self.sources):
+            raise InvalidReference(
+                "name either one source as uri, or several with mounts as sources."
+            )
+        if self.uri is not None:
+            return (parse_mounted(self.uri),)
+        return tuple(Source(parse_source(one.uri), check_mount(one.mount)) for one in self.sources)
 
 
 class SnapshotDocument(Answer, frozen=True, kw_only=True):
@@ -97,6 +175,10 @@ class Progress(Answer, frozen=True, kw_only=True):
     """The figures of a job until now; `open_segments` are being listed just now."""
 
     objects_listed: int
+    objects_enriched: int
+    checksums_read: int
+    checksums_carried: int
+    bytes_read: int
     requests: int
     retries: int
     throttles: int
@@ -117,11 +199,14 @@ class Progress(Answer, frozen=True, kw_only=True):
 
 
 class JobDocument(Answer, frozen=True, kw_only=True):
-    """A job. `result` is there once it succeeded, `problem` when it ended in another way."""
+    """A job. `sources` are URIs, with their mounts as in `train=s3://bucket/`.
+
+    `result` is there once it succeeded, `problem` when it ended in another way.
+    """
 
     id: str
     state: JobState
-    uri: str
+    sources: list[str]
     name: str
     created_at: datetime
     started_at: datetime | None
@@ -143,29 +228,73 @@ class JobPage(Answer, frozen=True, kw_only=True):
     next: str | None
 
 
-class DoctorOrder(Order, frozen=True, kw_only=True):
+class DoctorOrder(ReachOrder, frozen=True, kw_only=True):
     """A source to look at, and how it is reached."""
 
     uri: str
-    profile: str | None = None
-    region: str | None = None
-    endpoint_url: str | None = None
-    no_sign_request: bool | None = None
-    request_payer: Literal["requester"] | None = None
 
 
 class DoctorDocument(Answer, frozen=True, kw_only=True):
-    """How a source is reached: what would be asked, with what, and what it can do."""
+    """How a source is reached: what would be asked, with what, and what it can do.
+
+    What a kind of store does not have, as a region, is null. `abilities` are what the server was
+    found to honour, in words.
+    """
 
     indexer: str
     data_folder: str
     source: str
-    endpoint: str
-    endpoint_from: str
-    region: str
+    endpoint: str | None
+    endpoint_from: str | None
+    region: str | None
     credentials: str
-    server: str
-    versioning: str
-    listed_by: str
+    server: str | None
+    versioning: str | None
+    listed_by: str | None
     parallel_listing: bool
+    abilities: dict[str, str]
+    warnings: list[str]
     objects_on_first_page: int
+
+
+class PreviewSource(Answer, frozen=True, kw_only=True):
+    """What one source holds, and how much of it the filters keep."""
+
+    source: str
+    listed: int
+    kept: int
+    bytes: int
+
+
+class PreviewDocument(Answer, frozen=True, kw_only=True):
+    """What a snapshot would record: counts by source, and the first paths that would be kept and
+    left out. What cannot be read in a path as UTF-8 is escaped.
+    """
+
+    sources: list[PreviewSource]
+    kept: list[str]
+    left_out: list[str]
+
+    @classmethod
+    def of(cls, preview: Preview) -> PreviewDocument:
+        """The document of a preview."""
+        return cls(
+            sources=[
+                PreviewSource(
+                    source=one.source, listed=one.listed, kept=one.kept, bytes=one.size_bytes
+                )
+                for one in preview.sources
+            ],
+            kept=[path.decode("utf-8", "backslashreplace") for path in preview.kept],
+            left_out=[path.decode("utf-8", "backslashreplace") for path in preview.left_out],
+        )
+
+    def record(self) -> Preview:
+        """The preview of the document."""
+        return Preview(
+            sources=tuple(
+                SourcePreview(one.source, one.listed, one.kept, one.bytes) for one in self.sources
+            ),
+            kept=tuple(path.encode() for path in self.kept),
+            left_out=tuple(path.encode() for path in self.left_out),
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,9 @@ from indexer.records import CommitResult, Consistency, ScanRecord
 from indexer.references import ArtifactName
 from indexer.wire.artifacts import VersionDocument
 from indexer.wire.base import Answer, Count, Order, RequestId
+
+CHECKSUM_CHARACTERS_MAX: Final = 16
+"""Of the name of a checksum that was asked for, as the catalog keeps it."""
 
 
 class ScanDocument(Order, frozen=True, kw_only=True):
@@ -26,6 +29,10 @@ class ScanDocument(Order, frozen=True, kw_only=True):
     tiling: str
     statistics: dict[str, Any] = msgspec.field(default_factory=dict)
     sources: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    as_of: Annotated[datetime, Meta(tz=True)] | None = None
+    checksum: Annotated[str, Meta(max_length=CHECKSUM_CHARACTERS_MAX)] | None = None
+    touched: Count | None = None
+    notices: list[str] = msgspec.field(default_factory=list)
 
 
 class CommitOrder(Order, frozen=True, kw_only=True):
@@ -59,6 +66,10 @@ class CommitOrder(Order, frozen=True, kw_only=True):
                 tiling=scan.tiling.decode(),
                 statistics=scan.statistics,
                 sources=scan.sources,
+                as_of=scan.as_of,
+                checksum=scan.checksum,
+                touched=scan.touched,
+                notices=list(scan.notices),
             ),
             aliases=list(request.aliases),
             notes=request.notes,
@@ -80,6 +91,10 @@ class CommitOrder(Order, frozen=True, kw_only=True):
                 tiling=self.scan.tiling.encode(),
                 statistics=self.scan.statistics,
                 sources=self.scan.sources,
+                as_of=self.scan.as_of,
+                checksum=self.scan.checksum,
+                touched=self.scan.touched,
+                notices=tuple(self.scan.notices),
             ),
             aliases=tuple(self.aliases),
             notes=self.notes,

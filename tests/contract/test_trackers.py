@@ -17,17 +17,16 @@ from indexer.protocols import CommitRequest, Tracker
 from indexer.records import CommitResult, Consistency
 from indexer.references import ArtifactName
 from indexer.remote import Remote
-from indexer.testing.tracker_suite import (
+from indexer.testing.commits import (
     FIRST,
     PARTIAL,
     SECOND,
     THIRD,
-    OpenTracker,
-    TrackerSuite,
     make_request,
     make_scan,
     manifest_of,
 )
+from indexer.testing.tracker_suite import OpenTracker, TrackerSuite
 from indexer.trackers.memory import MemoryTracker
 from indexer.trackers.remote import RemoteTracker
 from tests.daemon.daemons import running_daemon

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from indexer.app import App, Defaults, open_app, open_daemon
-from indexer.protocols import S3Options
+from indexer.protocols import S3Options, SourceOptions
 from indexer.telemetry import new_logger
 from indexer.testing.synthetic_s3 import SyntheticS3
 
@@ -23,7 +23,7 @@ async def running_daemon(
     log = log or new_logger("error")
     s3 = S3Options(endpoint_url=server.endpoint_url, region="us-east-1") if server else S3Options()
     async with (
-        open_app(data, defaults=Defaults(s3=s3), log=log) as app,
+        open_app(data, defaults=Defaults(options=SourceOptions(s3=s3)), log=log) as app,
         open_daemon(app, host="127.0.0.1", port=0, running_max=jobs, log=log) as daemon,
     ):
         yield daemon.url, app

@@ -25,8 +25,8 @@ from indexer.daemon.openapi import PARAMETERS, document_of
 from indexer.daemon.operations import OPERATIONS
 from indexer.daemon.pages import docs_page
 from indexer.remote import SHARD_TYPE
+from indexer.testing.commits import FIRST, SECOND, make_request, manifest_of
 from indexer.testing.synthetic_s3 import SyntheticS3
-from indexer.testing.tracker_suite import FIRST, SECOND, make_request, manifest_of
 from tests.conftest import IS_CI
 from tests.daemon.daemons import running_daemon
 

@@ -16,8 +16,8 @@ from indexer.errors import CommitUnknown, DaemonUnavailable
 from indexer.pipeline.commit import commit
 from indexer.protocols import CommitRequest, Tracker
 from indexer.remote import Remote
+from indexer.testing.commits import FIRST, NAME, SECOND, make_request, manifest_of
 from indexer.testing.cutting_proxy import CuttingProxy
-from indexer.testing.tracker_suite import FIRST, NAME, SECOND, make_request, manifest_of
 from indexer.trackers.remote import RemoteTracker
 from tests.daemon.daemons import running_daemon
 

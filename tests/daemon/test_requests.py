@@ -17,7 +17,7 @@ import pytest_asyncio
 from indexer import limits
 from indexer.app import App
 from indexer.daemon import dispatch, server
-from indexer.testing.tracker_suite import FIRST, NAME, SECOND, make_request, manifest_of
+from indexer.testing.commits import FIRST, NAME, SECOND, make_request, manifest_of
 from indexer.wire.problems import PROBLEM_TYPE
 from tests.daemon.daemons import http, running_daemon
 

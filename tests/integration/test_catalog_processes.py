@@ -23,7 +23,7 @@ import pytest
 from indexer.catalog.catalog import Catalog
 from indexer.errors import CommitConflict
 from indexer.protocols import Tracker
-from indexer.testing.tracker_suite import NAME, Shard, make_shard, put_and_commit
+from indexer.testing.commits import NAME, Shard, make_shard, put_and_commit
 from workers.clock import SystemClock
 
 ROOT = Path(__file__).parents[2]

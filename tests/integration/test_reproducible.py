@@ -26,7 +26,7 @@ from indexer.protocols import SourceOptions
 from indexer.records import Snapshot
 from indexer.references import parse_name
 from indexer.runner import loop_factory
-from indexer.sources import parse_source
+from indexer.sources import parse_mounted
 from indexer.stores.s3 import S3Store
 from indexer.stores.s3_lister import S3Lister
 from indexer.testing.buckets import body_of, etag_of, fill
@@ -69,7 +69,7 @@ def digest_of(paths: list[bytes]) -> str:
 
 @pytest.fixture(autouse=True)
 def _small_pages_and_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for asks in (S3Lister.list, S3Store._page):
+    for asks in (S3Lister.list, S3Store._page_and_keys):
         defaults = asks.__kwdefaults__
         assert defaults
         monkeypatch.setitem(defaults, "rows", PAGE_ROWS)
@@ -131,7 +131,7 @@ def take(data: Path, in_flight: int, *, objects_max: int = 10_000, **options: An
     async def run() -> Snapshot:
         async with open_app(data) as app:
             request = SnapshotRequest(
-                parse_source(URI), parse_name("p/a"), objects_max=objects_max, **options
+                (parse_mounted(URI),), parse_name("p/a"), objects_max=objects_max, **options
             )
             return await app.run(request, SourceOptions(in_flight=in_flight))
 

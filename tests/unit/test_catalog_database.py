@@ -7,9 +7,11 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -22,6 +24,7 @@ from indexer.catalog.database import Database
 from indexer.catalog.folder import DataFolder
 from indexer.catalog.schema import REVISION, metadata, projects
 from indexer.errors import Temporary, UnusableDataFolder
+from indexer.references import ArtifactName
 from workers.clock import SystemClock
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +95,78 @@ async def test_names_of_a_folder_may_be_odd(tmp_path: Path) -> None:
     assert folder.database.exists()
     async with Database.open(folder, CLOCK) as database:
         assert await database.read(project_names) == ["project"]
+
+
+# --- how it is brought up to date
+
+CATALOG_OF_0001 = """
+INSERT INTO projects VALUES (1, 'project', 1);
+INSERT INTO artifact_types VALUES (1, 1, 'images');
+INSERT INTO artifacts VALUES (1, 1, 1, 'artifact', 1, 9);
+INSERT INTO runs VALUES ('run-0', 1, 5), ('run-1', 1, 7), ('run-2', 1, 9);
+INSERT INTO manifests VALUES ('sha256:a', 3, 30, NULL, NULL), ('sha256:b', 4, 40, NULL, NULL);
+INSERT INTO versions VALUES
+    (1, 1, 0, 'sha256:a', 'run-0', 3, 'window', 'first', 5, 7),
+    (2, 1, 1, 'sha256:b', 'run-2', 4, 'instant', '', 9, 9);
+INSERT INTO aliases VALUES (1, 'latest', 2, 9), (1, 'best', 1, 5);
+INSERT INTO alias_moves VALUES (1, 1, 'latest', 1, 5), (2, 1, 'latest', 2, 9);
+INSERT INTO scans VALUES
+    (1, 'request-0', 1, 'run-0', 1, 4, 5, 3, 'window', 'tiling-0', '{}', '[]'),
+    (2, 'request-1', 1, 'run-1', 0, 6, 7, 3, 'window', 'tiling-1', '{}', '[]'),
+    (3, 'request-2', 2, 'run-2', 1, 8, 9, 4, 'instant', 'tiling-2', '{}', '[]');
+"""
+
+
+@pytest.fixture
+def old_folder(folder: DataFolder) -> DataFolder:
+    """A folder whose catalog the first revision wrote, with two versions."""
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "indexer" / "catalog" / "migrations"))
+    engine = create_engine(f"sqlite:///{folder.database}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    statements = [line for line in CATALOG_OF_0001.split(";\n") if line.strip()]
+    sql(folder.database, "PRAGMA journal_mode = WAL", *statements)
+    return folder
+
+
+async def test_a_catalog_of_the_first_revision_is_read_after_its_upgrade(
+    old_folder: DataFolder,
+) -> None:
+    async with Catalog.open(old_folder.path, CLOCK) as catalog:
+        name = ArtifactName("project", "artifact")
+        newest, first = await catalog.reader.versions(name)
+        assert [newest.number, first.number] == [1, 0]
+        assert (newest.aliases, first.aliases) == (("latest",), ("best",))
+        assert (first.type, first.notes, first.objects) == ("images", "first", 3)
+        assert first.seen_at == first.confirmed_at == moment(7)
+        assert newest.seen_at == moment(9)
+        for version in (newest, first):
+            assert (version.as_of, version.checksum, version.touched) == (None, None, None)
+            assert version.notices == ()
+        assert await catalog.tracker.parent(name) == newest
+        outcome = await catalog.tracker.outcome("request-1")
+        assert outcome is not None
+        assert (outcome.version, outcome.created) == (first, False)
+    assert sql(old_folder.database, "PRAGMA foreign_key_check") == []
+    assert sql(old_folder.database, "SELECT count(*) FROM alias_moves") == [(2,)]
+
+
+async def test_an_upgraded_catalog_has_the_schema_of_a_new_one(
+    old_folder: DataFolder, tmp_path: Path
+) -> None:
+    new_folder = DataFolder.prepare(tmp_path / "new", CLOCK.now())
+    tables = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    for folder in (old_folder, new_folder):
+        async with Database.open(folder, CLOCK):
+            pass
+    assert sql(old_folder.database, tables) == sql(new_folder.database, tables)
+
+
+def moment(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 
 
 # --- transactions

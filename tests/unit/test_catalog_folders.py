@@ -19,7 +19,7 @@ from indexer.folders import FolderIndexBuilder
 from indexer.limits import TEMPORARY_FILE_AGE_S
 from indexer.manifest import Manifest
 from indexer.records import Folder, FolderPage
-from indexer.testing.tracker_suite import make_shard, manifest_of, put_and_commit
+from indexer.testing.commits import make_shard, manifest_of, put_and_commit
 from workers.clock import SystemClock
 
 SHARDS = (

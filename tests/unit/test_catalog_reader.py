@@ -20,7 +20,7 @@ from indexer.errors import (
 from indexer.limits import NOTES_CHARACTERS_MAX
 from indexer.records import Consistency
 from indexer.references import ArtifactName
-from indexer.testing.tracker_suite import (
+from indexer.testing.commits import (
     FIRST,
     NAME,
     PARTIAL,

@@ -111,19 +111,30 @@ def test_an_entry_has_what_its_row_has() -> None:
                 "storage_class": "GLACIER",
             },
             {"path": b"c", "size": 1, "uri": "https://example.com/c?d", "etag_raw": "W/x"},
+            {
+                "path": b"d",
+                "size": 2,
+                "checksum": b"\xab\0",
+                "checksum_algorithm": "md5",
+                "checksum_type": "full_object",
+                "mtime_ns": 7,
+            },
         ]
     )
-    assert list(entries_of(table, SOURCE)) == [
+    assert list(entries_of(table, [SOURCE])) == [
         Entry(b"", 0, "s3://bucket/data/", None, None, None, None),
         Entry(b"a/b", 5, "s3://bucket/data/a/b", "01" * 16 + "-2", "null", moment, "GLACIER"),
         Entry(b"c", 1, "https://example.com/c?d", "W/x", None, None, None),
+        Entry(
+            b"d", 2, "s3://bucket/data/d", None, None, None, None, "ab00", "md5", "full_object", 7
+        ),
     ]
     # Columns that are absent are the same as columns without values.
     bare = table.select(["path", "size"])
-    assert [(e.path, e.etag, e.version_id) for e in entries_of(bare, SOURCE)] == [
-        (path, None, None) for path in (b"", b"a/b", b"c")
+    assert [(e.path, e.etag, e.version_id) for e in entries_of(bare, [SOURCE])] == [
+        (path, None, None) for path in (b"", b"a/b", b"c", b"d")
     ]
-    assert list(entries_of(table.slice(3), SOURCE)) == []
+    assert list(entries_of(table.slice(4), [SOURCE])) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +145,30 @@ def test_an_entry_has_what_its_row_has() -> None:
         ("s3://bucket/data/", b"", "s3://bucket/data/"),
         ("s3://bucket/data/file.bin", b"file.bin", "s3://bucket/data/file.bin"),
         ("s3://bucket/", b"\xff", "s3://bucket/\udcff"),
+        ("gs://bucket/a/", b"b%20#?", "gs://bucket/a/b%20#?"),
+        ("file:///data/", b"b%20#?\xff", "file:///data/b%2520%23%3F%FF"),
     ],
 )
 def test_an_objects_uri_is_its_sources_and_its_path(uri: str, path: bytes, expected: str) -> None:
-    assert uri_of(SourceRef(uri), path) == expected
+    assert uri_of([SourceRef(uri)], path) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"a/x#y", "s3://one/x#y"),
+        (b"a.b/", "gs://two/p/"),
+        (b"data/files/100%/\xff", "file:///data/100%25/%FF"),
+        (b"web/a b?.html", "https://host/a%20b%3F.html"),
+        (b"z/lone.bin", "https://host/lone.bin?v=1"),
+    ],
+)
+def test_a_mount_says_which_source_an_entry_is_of(path: bytes, expected: str) -> None:
+    sources = [
+        SourceRef("s3://one/", "a"),
+        SourceRef("gs://two/p/", "a.b"),
+        SourceRef("file:///data/", "data/files"),
+        SourceRef("https://host/", "web"),
+        SourceRef("https://host/lone.bin?v=1", "z"),
+    ]
+    assert uri_of(sources, path) == expected

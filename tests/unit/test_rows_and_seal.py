@@ -137,18 +137,6 @@ def test_rows_come_back_in_order_from_wherever_they_are(
     on_bench(program)
 
 
-@given(pieces_of, st.integers(0, 30), st.integers(0, 40))
-def test_the_first_rows_are_kept(pieces: list[tuple[int, bool]], count: int, kept: int) -> None:
-    async def program(bench: Bench) -> None:
-        entries = numbered(count)
-        rows = await bench.rows(entries, pieces)
-        await bench.waiting.keep_first(rows, kept)
-        assert await read(bench, rows) == entries[:kept]
-        assert is_consistent(rows, bench)
-
-    on_bench(program)
-
-
 def test_neighbours_in_memory_are_spilled_together() -> None:
     async def program(bench: Bench) -> None:
         entries = numbered(9)

@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
-from aiobotocore import parsers
-from botocore import exceptions, handlers
+from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from indexer import errors
@@ -18,17 +18,16 @@ from indexer.errors import IndexerError
 from indexer.keyspace import KeyRange
 from indexer.protocols import S3Options
 from indexer.sources import parse_source
-from indexer.stores import s3_client
+from indexer.stores import s3_errors
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect
 from indexer.stores.s3_client import (
     chosen_endpoint,
     new_session,
     open_client,
-    server_error,
-    translated,
 )
-from indexer.stores.s3_lister import UnknownOperation
+from indexer.stores.s3_errors import server_error, translated
+from indexer.stores.s3_list_requests import UnknownOperation
 from indexer.telemetry import Counters
 from indexer.testing.synthetic_s3 import SyntheticS3
 
@@ -61,25 +60,29 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def sent() -> Requests:
-    """The headers of the requests that were sent."""
-    return []
+def sent(monkeypatch: pytest.MonkeyPatch) -> Requests:
+    """The headers of the requests that were sent, by botocore's client and our own."""
+    requests: Requests = []
+    send = aiohttp.ClientSession._request
+
+    async def note(self: Any, method: str, url: Any, **options: Any) -> Any:
+        headers = {name.lower(): value for name, value in options["headers"].items()}
+        requests.append({name: as_text(value) for name, value in headers.items()})
+        return await send(self, method, url, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", note)
+    return requests
 
 
 @pytest.fixture
-def connected(server: SyntheticS3, sent: Requests) -> Connect:
+def connected(server: SyntheticS3) -> Connect:
     """Opens a connection to the synthetic server."""
-
-    def note(request: Any, **_: object) -> None:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        sent.append({name: as_text(value) for name, value in headers.items()})
 
     @asynccontextmanager
     async def open_connection(**options: Any) -> AsyncIterator[S3Connection]:
         options.setdefault("endpoint_url", server.endpoint_url)
         counters = options.pop("counters", Counters())
         async with connect(S3Options(**options), MemoryFacts(), counters) as connection:
-            connection._client.meta.events.register("before-send.s3.*", note)
             yield connection
 
     return open_connection
@@ -110,14 +113,16 @@ def key_of(headers: dict[str, str]) -> str | None:
 # --- errors --------------------------------------------------------------------------------------
 
 CODES: dict[str, tuple[type[IndexerError], int]] = {
-    **dict.fromkeys(s3_client.THROTTLE_CODES, (errors.StoreUnavailable, 75)),
-    **dict.fromkeys(s3_client.TRANSIENT_CODES, (errors.StoreUnavailable, 75)),
-    **dict.fromkeys(s3_client.CREDENTIAL_CODES, (errors.AccessDenied, 3)),
-    **dict.fromkeys(s3_client.REDIRECT_CODES, (errors.UsageError, 2)),
+    **dict.fromkeys(s3_errors.THROTTLE_CODES, (errors.StoreUnavailable, 75)),
+    **dict.fromkeys(s3_errors.TRANSIENT_CODES, (errors.StoreUnavailable, 75)),
+    **dict.fromkeys(s3_errors.CREDENTIAL_CODES, (errors.AccessDenied, 3)),
+    **dict.fromkeys(s3_errors.REDIRECT_CODES, (errors.UsageError, 2)),
     "NoSuchBucket": (errors.NoSuchSource, 3),
-    "NoSuchKey": (errors.NotFound, 3),
-    "404": (errors.NotFound, 3),
+    "NoSuchKey": (errors.NoSuchObject, 3),
+    "NoSuchVersion": (errors.NoSuchObject, 3),
+    "404": (errors.NoSuchObject, 3),
     "AccessDenied": (errors.AccessDenied, 3),
+    "InvalidObjectState": (errors.AccessDenied, 3),
     "AllAccessDisabled": (errors.AccessDenied, 3),
     "403": (errors.AccessDenied, 3),
     "401": (errors.AccessDenied, 3),
@@ -220,7 +225,7 @@ def test_other_errors_are_left_alone() -> None:
         ("InternalError", errors.StoreUnavailable),
         ("TooManyRequests", errors.StoreUnavailable),
         ("InvalidAccessKeyId", errors.AccessDenied),
-        ("ExpiredToken", errors.AccessDenied),
+        ("ExpiredToken", errors.MissingCredentials),
         ("AccessDenied", errors.AccessDenied),
         ("RequestTimeTooSkewed", errors.UsageError),
         ("InvalidArgument", UnknownOperation),
@@ -317,45 +322,7 @@ async def test_a_redirect_to_another_region_is_followed(
     assert "/eu-central-1/" in sent[-1]["authorization"]
 
 
-# --- listings as bytes ---------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("credentials")
-async def test_listings_are_not_parsed_by_botocore(
-    connected: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[str] = []
-    checked: list[bytes] = []
-    usual = parsers.AioRestXMLParser._do_parse
-    looks = handlers._looks_like_special_case_error
-
-    def parse(self: Any, response: dict[str, Any], shape: Any) -> Any:
-        parsed.append(response["context"]["operation_name"])
-        return usual(self, response, shape)
-
-    def look(status_code: int, body: bytes) -> bool:
-        checked.append(body)
-        return bool(looks(status_code, body))
-
-    monkeypatch.setattr(parsers.AioRestXMLParser, "_do_parse", parse)
-    monkeypatch.setattr(handlers, "_looks_like_special_case_error", look)
-    async with connected() as connection:
-        raw = await connection._client.list_objects_v2(Bucket="bucket", MaxKeys=1)
-        versions = await connection._client.list_object_versions(Bucket="bucket", MaxKeys=1)
-        assert (parsed, checked) == ([], [])
-        assert raw["Body"].startswith(b"<?xml")
-        assert raw["Body"].endswith(b"</ListBucketResult>")
-        assert versions["Body"].endswith(b"</ListVersionsResult>")
-        await connection._client.get_bucket_versioning(Bucket="bucket")
-    # What is no listing goes the way of botocore, which looks for errors in a 200 response.
-    assert parsed == ["GetBucketVersioning"]
-    assert len(checked) == 1
-    assert b"VersioningConfiguration" in checked[0]
-
-
-def test_botocore_has_the_handler_that_is_taken_away() -> None:
-    names = {(event, handler) for event, handler, *_ in handlers.BUILTIN_HANDLERS}
-    assert ("before-parse.s3.*", handlers._handle_200_error) in names
+# --- answers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("credentials")
@@ -398,7 +365,7 @@ async def test_requests_are_counted(server: SyntheticS3, connected: Connect) -> 
 
 
 @pytest.mark.usefixtures("credentials")
-async def test_requester_pays_is_said_with_every_listing(
+async def test_requester_pays_is_said_with_every_request(
     connected: Connect, sent: Requests
 ) -> None:
     async with connected(request_payer="requester") as connection:

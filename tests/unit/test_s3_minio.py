@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from indexer.errors import BrokenListing
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
+from indexer.objects import Head
 from indexer.page import empty_page, paths_of
 from indexer.protocols import ListedPage, StoreProperties
 from indexer.stores.s3_minio import DIRECTORIES_KNOWN_MAX, Directories
@@ -47,6 +49,12 @@ class Walking:
         if self._is_naive:
             return (await self._ask(keys.after, prefix))[0]
         return await self._directories.page_after(keys, prefix)
+
+    async def head(self, *_: Any, **__: Any) -> Head:
+        raise AssertionError("a listing looks at no object")
+
+    async def read(self, *_: Any, **__: Any) -> None:
+        raise AssertionError("a listing reads no object")
 
     async def _ask(
         self, after: Key | None, prefix: Key, *, rows: int | None = None

@@ -25,13 +25,13 @@ from indexer.protocols import SourceOptions
 from indexer.records import CommitResult, Snapshot
 from indexer.references import parse_name
 from indexer.service import Job, Service
-from indexer.sources import parse_source
+from indexer.sources import parse_mounted
 from indexer.telemetry import Counters, new_logger
-from indexer.testing.tracker_suite import FIRST, make_request, manifest_of
+from indexer.testing.commits import FIRST, make_request, manifest_of
 from indexer.trackers.memory import MemoryTracker
 from workers.clock import SystemClock
 
-REQUEST = SnapshotRequest(parse_source("s3://bucket/"), parse_name("p/a"))
+REQUEST = SnapshotRequest((parse_mounted("s3://bucket/"),), parse_name("p/a"))
 OPTIONS = SourceOptions()
 
 
@@ -183,7 +183,7 @@ async def test_leaving_ends_all() -> None:
 
 async def test_a_key_is_remembered_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work()
-    other = SnapshotRequest(parse_source("s3://bucket/"), parse_name("p/b"))
+    other = SnapshotRequest((parse_mounted("s3://bucket/"),), parse_name("p/b"))
     async with work.service() as service:
         job = service.submit(REQUEST, OPTIONS, key="once")
         assert service.submit(REQUEST, OPTIONS, key="once") is job

@@ -19,8 +19,8 @@ from xxhash import xxh3_64_intdigest
 from indexer import slice as slices
 from indexer.content import ContentStore
 from indexer.keyspace import Key, KeyRange
-from indexer.manifest import Manifest, ShardRef, SourceRef
-from indexer.page import empty_page
+from indexer.manifest import ShardRef
+from indexer.page import empty_page, paths_of
 from indexer.pipeline.listing import Tile
 from indexer.pipeline.rows import Rows, Waiting
 from indexer.pipeline.seal import Sealer
@@ -131,11 +131,13 @@ async def in_slices(bench: Bench, given_: Pieces, assembler: Assembler, most: in
             for keys in own:
                 await part.add(given_.stretch(keys))
                 check_memory(part, most)
-        records = [await slices._record(s, bench.waiting) for s in part.stretches]
-        tile = Tile(KeyRange(), 1, 2, datetime(2026, 1, 2, tzinfo=UTC), datetime.now(UTC))
-        result = slices.SliceResult(records, [tile], own)
-        stretches, tiles, remainders = slices.read_result(msgspec.msgpack.encode(result))
-        assert (tiles, remainders) == ([tile], own)
+        records = await slices._records(part.stretches, bench.waiting)
+        tile = Tile(KeyRange(), 3, 2, 1, datetime(2026, 1, 2, tzinfo=UTC), datetime.now(UTC))
+        result = slices.SliceResult(records, [tile], own, gone=4, touched=5)
+        answer = slices.read_result(msgspec.msgpack.encode(result))
+        assert (answer.tiles, answer.remainders) == ([tile], own)
+        assert (answer.gone, answer.touched) == (4, 5)
+        stretches = answer.stretches
         assert [stretch.keys for stretch in stretches] == [s.keys for s in part.stretches]
         for stretch in stretches:
             await assembler.add(stretch)
@@ -180,23 +182,20 @@ def test_shards_depend_on_the_entries_alone(given_: Pieces, most: int) -> None:
 
 @few
 @given(pieces(), memory, st.data())
-def test_the_first_entries_have_the_shards_of_a_source_of_just_these(
-    given_: Pieces, most: int, data: st.DataObject
-) -> None:
-    count = data.draw(st.integers(1, len(given_.entries) + 2))
+def test_the_first_entries_can_be_taken(given_: Pieces, most: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, len(given_.entries) + 2))
 
     async def program(bench: Bench) -> None:
         way = in_one_slice if max(given_.slices) == 0 else in_slices
         async with bench.assembling(memory_bytes_max=most, seals=False) as assembler:
             await way(bench, given_, assembler, most)
             assert assembler.stretches[0].rows == len(given_.entries)
-            await assembler.seal_all(count)
+            taken = [page async for page in assembler.take_first(count)]
             assert assembler._memory_bytes == 0
-            first = assembler.stretches[0]
-        await check_sealed(bench, first.shards, given_.entries[:count])
-        source = (SourceRef("s3://bucket/"),)
-        alone = Manifest(source, tuple(slow_shards(given_.entries[:count], CUTS)))
-        assert Manifest(source, tuple(first.shards)).digest == alone.digest
+        assert [path for page in taken for path in paths_of(page)] == [
+            entry["path"] for entry in given_.entries[:count]
+        ]
+        assert not bench.blobs.data
 
     on_bench(program)
 
@@ -218,10 +217,11 @@ def test_the_first_entries_are_found_beside_stretches_that_do_not_meet(
             for keys in given_.ranges:
                 if keys != gap:
                     await assembler.add(given_.stretch(keys))
-            await assembler.seal_all(count)
+            taken = [page async for page in assembler.take_first(count)]
             assert assembler._memory_bytes == 0
-            shards = assembler.stretches[0]
-        await check_sealed(bench, shards.shards, first[:count])
+        paths = [path for page in taken for path in paths_of(page)]
+        assert paths == [entry["path"] for entry in first[:count]]
+        assert not bench.blobs.data
 
     on_bench(program)
 

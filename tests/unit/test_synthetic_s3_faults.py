@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -228,6 +229,55 @@ def test_what_is_denied(server: SyntheticS3, s3: Any, faulty: Faulty) -> None:
         with pytest.raises(ClientError, match="AccessDenied"):
             s3.list_objects_v2(Bucket=faulty[0], **options)
     assert s3.list_objects_v2(Bucket=faulty[0], StartAfter="b/1")["KeyCount"] == 84
+
+
+def code_of(call: Any, **parameters: Any) -> str:
+    """The code that a call is refused with; a HEAD tells the status alone."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    return str(caught.value.response["Error"]["Code"])
+
+
+def test_objects_that_are_denied(server: SyntheticS3, s3: Any, faulty: Faulty) -> None:
+    server.faults(faulty[0], deny_objects="b/")
+    denied, allowed = ({"Bucket": faulty[0], "Key": key} for key in ("b/0001", "a/0001"))
+    assert code_of(s3.get_object, **denied) == "AccessDenied"
+    assert code_of(s3.head_object, **denied) == "403"
+    assert s3.head_object(**allowed)["ContentLength"] > 0
+    assert keys_on(by_token(s3, faulty[0])) == faulty[1]
+    assert server.counters(faulty[0]).faults == {"deny_objects": 2}
+
+
+def test_credentials_that_expire(server: SyntheticS3, faulty: Faulty) -> None:
+    server.faults(faulty[0], expired_key="old")
+    asked = {"Bucket": faulty[0], "Key": "d"}
+    assert code_of(client_of(server, access_key="old").get_object, **asked) == "ExpiredToken"
+    assert client_of(server, access_key="new").get_object(**asked)["ContentLength"] > 0
+    assert server.counters(faulty[0]).faults == {"expired_key": 1}
+
+
+def test_a_clock_that_is_ahead(server: SyntheticS3, s3: Any, faulty: Faulty) -> None:
+    asked = {"Bucket": faulty[0], "Key": "d"}
+    server.faults(faulty[0], clock_ahead_s=600)
+    dates = [s3.head_object(**asked)["ResponseMetadata"]["HTTPHeaders"]["date"]]
+    server.faults(faulty[0], clock_ahead_s=-3600)
+    assert code_of(s3.get_object, **asked) == "RequestTimeTooSkewed"
+    dates.append(fetch(server, f"/{faulty[0]}/d")[1]["date"])
+    ahead, behind = map(parsedate_to_datetime, dates)
+    assert 4150 < (ahead - behind).total_seconds() < 4250
+    assert server.counters(faulty[0]).faults == {"clock": 1}
+
+
+def test_an_answer_that_drips(server: SyntheticS3, faulty: Faulty) -> None:
+    server.faults(faulty[0], drip_every=2)
+    address = urlsplit(server.endpoint_url)
+    fetch(server, f"/{faulty[0]}/d")
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=5) as raw:
+        raw.sendall(f"GET /{faulty[0]}/d HTTP/1.1\r\n\r\n".encode())
+        pieces = [raw.recv(100) for _ in range(10)]
+    assert b"".join(pieces).startswith(b"HTTP/1.1 ")
+    assert len(b"".join(pieces)) < 20
+    assert server.counters(faulty[0]).faults == {"drip": 1}
 
 
 def test_errors_first_and_by_chance(server: SyntheticS3, s3: Any, faulty: Faulty) -> None:

@@ -22,7 +22,14 @@ from indexer.errors import Busy, InvalidSetting
 from indexer.limits import EVENT_STREAMS_MAX, REQUEST_ID_CHARACTERS_MAX
 from indexer.remote import API, EVENTS_TYPE
 from indexer.wire.base import cursor_after
-from indexer.wire.jobs import DoctorDocument, DoctorOrder, JobDocument, JobPage, SnapshotOrder
+from indexer.wire.jobs import (
+    DoctorDocument,
+    DoctorOrder,
+    JobDocument,
+    JobPage,
+    PreviewDocument,
+    SnapshotOrder,
+)
 
 EVENT_NUMBER_DIGITS_MAX: Final = 18
 
@@ -79,6 +86,11 @@ async def follow_job(parts: Parts, call: Call) -> Answer | web.StreamResponse:
         return await stream(job, call.request, call.request_id, after)
 
 
+async def preview_snapshot(parts: Parts, call: Call) -> Answer:
+    """Says what a snapshot would keep, and records nothing."""
+    return Answer(PreviewDocument.of(await parts.workspace.preview(call.body)))
+
+
 async def examine_source(parts: Parts, call: Call) -> Answer:
     """Looks at how a source would be reached."""
     found: dict[str, Any] = await parts.workspace.examine(call.body)
@@ -89,6 +101,10 @@ JOBS: Final = (
     Operation(
         "POST", f"{API}/snapshots", "Make a snapshot", trigger_snapshot,
         {202: JobDocument}, body=SnapshotOrder, problems=(415, 422), headers=(IDEMPOTENCY_KEY,),
+    ),
+    Operation(
+        "POST", f"{API}/previews", "See what a snapshot would keep", preview_snapshot,
+        {200: PreviewDocument}, body=SnapshotOrder, problems=(403, 415, 422, 502),
     ),
     Operation("GET", f"{API}/jobs", "List jobs", list_jobs, {200: JobPage}, query=PageQuery),
     Operation("GET", f"{API}/jobs/{{id}}", "Look at a job", get_job, {200: JobDocument}),

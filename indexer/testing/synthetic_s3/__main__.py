@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import uvloop
 
 from indexer.testing.keysets import SEED, SHAPES
-from indexer.testing.synthetic_s3.control import Load, load_bucket
+from indexer.testing.synthetic_s3.control import Load, answer_of, load_bucket
 from indexer.testing.synthetic_s3.router import Latency, Router
 from indexer.testing.synthetic_s3.server import serve
 from indexer.testing.synthetic_s3.state import Buckets
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     latency = Latency(options.latency_ms / 1000, options.latency_sigma, options.seed)
     router = Router(buckets, latency=latency, access_key=options.access_key)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(router, options.port))
+        runner.run(serve(lambda request: answer_of(router, request), options.port))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument(
         "--bucket",
-        type=_bucket,
+        type=bucket_argument,
         action="append",
         default=[],
         metavar="NAME[=SHAPE:COUNT]",
@@ -60,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _bucket(text: str) -> tuple[str, Load]:
+def bucket_argument(text: str) -> tuple[str, Load]:
+    """The name of a bucket, and what `NAME[=SHAPE:COUNT]` loads into it."""
     name, _, rest = text.partition("=")
     if not rest:
         return name, Load()

@@ -92,35 +92,15 @@ class Control:
         return answer
 
 
-class SyntheticS3(Control):
+class ServerProcess:
     """A server in a process of its own, from `start` (or `with`) to `stop`.
 
-    Credentials are anybody's: signatures are not checked, access keys only if one is given.
+    `module` is run with the arguments, and says where it answers as `server.serve` does.
     """
 
-    def __init__(
-        self,
-        *,
-        buckets: Mapping[str, str] | None = None,
-        versioned: Sequence[str] = (),
-        latency_ms: float = 0.0,
-        latency_sigma: float = 0.0,
-        seed: int = SEED,
-        access_key: str | None = None,
-    ) -> None:
-        """`buckets` maps names to `SHAPE:COUNT`, or to "" for an empty bucket."""
-        super().__init__("")
-        self.access_key = access_key or "synthetic"
-        self.secret_key = "any"  # noqa: S105 - signatures are not checked
-        self.region = REGION
-        self._arguments = [
-            *(f"--bucket={name}={content}" for name, content in (buckets or {}).items()),
-            *(f"--versioned={name}" for name in versioned),
-            f"--latency-ms={latency_ms}",
-            f"--latency-sigma={latency_sigma}",
-            f"--seed={seed}",
-            *([] if access_key is None else [f"--access-key={access_key}"]),
-        ]
+    def __init__(self, module: str, arguments: Sequence[str]) -> None:
+        self.endpoint_url = ""
+        self._command = [sys.executable, "-m", module, *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -132,7 +112,7 @@ class SyntheticS3(Control):
         """Returns once the server listens. Raises RuntimeError if it does not come to that."""
         assert self._process is None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "indexer.testing.synthetic_s3", *self._arguments],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -171,6 +151,37 @@ class SyntheticS3(Control):
         self.stop()
 
 
+class SyntheticS3(ServerProcess, Control):
+    """The server in a process of its own.
+
+    Credentials are anybody's: signatures are not checked, access keys only if one is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        buckets: Mapping[str, str] | None = None,
+        versioned: Sequence[str] = (),
+        latency_ms: float = 0.0,
+        latency_sigma: float = 0.0,
+        seed: int = SEED,
+        access_key: str | None = None,
+    ) -> None:
+        """`buckets` maps names to `SHAPE:COUNT`, or to "" for an empty bucket."""
+        arguments = [
+            *(f"--bucket={name}={content}" for name, content in (buckets or {}).items()),
+            *(f"--versioned={name}" for name in versioned),
+            f"--latency-ms={latency_ms}",
+            f"--latency-sigma={latency_sigma}",
+            f"--seed={seed}",
+            *([] if access_key is None else [f"--access-key={access_key}"]),
+        ]
+        super().__init__("indexer.testing.synthetic_s3", arguments)
+        self.access_key = access_key or "synthetic"
+        self.secret_key = "any"  # noqa: S105 - signatures are not checked
+        self.region = REGION
+
+
 def _endpoint_url(process: subprocess.Popen[bytes]) -> str:
     """What the server announces in its first line."""
     assert process.stdout is not None
@@ -178,7 +189,7 @@ def _endpoint_url(process: subprocess.Popen[bytes]) -> str:
         selector.register(process.stdout, selectors.EVENT_READ)
         line = process.stdout.readline() if selector.select(START_TIMEOUT_S) else b""
     if not line:
-        raise RuntimeError("the synthetic S3 server did not start")
+        raise RuntimeError("the synthetic server did not start")
     url = msgspec.json.decode(line)["endpoint_url"]
     assert isinstance(url, str)
     return url

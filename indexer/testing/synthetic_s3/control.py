@@ -63,6 +63,11 @@ class LatencySetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     seed: int = SEED
 
 
+def answer_of(router: Router, request: Request) -> Answer:
+    """What to answer to a request, be it a control call or one to S3."""
+    return control(router, request) if request.path.startswith(PATH) else router.answer(request)
+
+
 def control(router: Router, request: Request) -> Answer:
     """Do what a control call asks."""
     try:

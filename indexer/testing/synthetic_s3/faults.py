@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from random import Random
 from typing import Annotated, Literal, TypeVar
 
@@ -19,9 +20,17 @@ from indexer.testing.synthetic_s3.errors import S3Error
 
 LIST_OPERATIONS = frozenset({"ListObjects", "ListObjectsV2", "ListObjectVersions"})
 
-Delivery = Literal["whole", "error_body", "truncate_body", "reset", "stall"]
+OBJECT_OPERATIONS = frozenset({"GetObject", "HeadObject"})
+
+SKEW_S_MAX = 900.0
+"""How far S3 lets the clock of a client be from its own."""
+
+Delivery = Literal[
+    "whole", "error_body", "truncate_body", "cut_body", "reset", "stall", "drip"
+]  # fmt: skip
 """How an answer leaves: as it is · as status 200 with an `<Error>` document · cut short, with the
-Content-Length of what is left · half of it, then the connection is reset · never."""
+Content-Length of what is left · cut short, with the Content-Length of all · half of it, then the
+connection is reset · never · byte by byte, slowly."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -60,6 +69,15 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deny_prefix: str = ""
     """A listing is refused (403) if its prefix lies below this one, or if its page would show a
     key that does (AWS looks at the request alone)."""
+
+    deny_objects: str = ""
+    """GetObject and HeadObject are refused (403) for keys that begin so."""
+
+    expired_key: str = ""
+    """Credentials with this access key are refused as expired."""
+
+    clock_ahead_s: float = 0.0
+    """The server's clock is so far ahead; what is signed for another time is refused."""
 
     redirect_region: str = ""
     """The bucket lives in this region; requests signed for another one are sent away."""
@@ -123,10 +141,28 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     truncate_body_every: _Count = 0
     reset_every: _Count = 0
     stall_every: _Count = 0
+    drip_every: _Count = 0
 
     def __post_init__(self) -> None:
         if self.empty_page_every == 1:
             raise ValueError("empty_page_every must be 0, or at least 2 to ever get anywhere")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What decides whether a request is refused.
+
+    `access_key` and `region` are those that it is signed with, None if it is not signed; `prefix`
+    is that of a listing. `ahead_s` is how far the time of its signature is ahead of the server's
+    true time.
+    """
+
+    operation: str
+    key: bytes = b""
+    prefix: str = ""
+    access_key: str | None = None
+    region: str | None = None
+    ahead_s: float | None = None
 
 
 class Injector:
@@ -151,14 +187,11 @@ class Injector:
             return _NO_FAULTS
         return self.faults
 
-    def refuse(self, operation: str, *, region: str | None, prefix: str) -> None:
-        """Raises S3Error if this request is to be refused before it is served.
-
-        `region` is the one that the request was signed for, None if it is not signed; `prefix` is
-        that of a listing.
-        """
-        faults = self.touching(operation)
-        self._refuse_by_place(faults, operation, region, prefix)
+    def refuse(self, asked: Asked) -> None:
+        """Raises S3Error if this request is to be refused before it is served."""
+        faults = self.touching(asked.operation)
+        self._refuse_by_signature(faults, asked)
+        self._refuse_by_place(faults, asked)
         if faults is self.faults:
             self._requests += 1
         is_due = 0 < self._requests <= faults.error_first
@@ -205,6 +238,7 @@ class Injector:
             ("reset", faults.reset_every),
             ("truncate_body", faults.truncate_body_every),
             ("error_body", faults.error_body_every),
+            ("drip", faults.drip_every),
         )
         for way, every in ways:
             if _is_due(self._answers, every):
@@ -212,12 +246,18 @@ class Injector:
                 return way
         return "whole"
 
-    def _refuse_by_place(
-        self, faults: Faults, operation: str, region: str | None, prefix: str
-    ) -> None:
-        if faults.deny_anonymous and region is None:
+    def _refuse_by_signature(self, faults: Faults, asked: Asked) -> None:
+        if faults.deny_anonymous and asked.region is None:
             self.deny("deny_anonymous")
-        if faults.redirect_region and region not in (None, faults.redirect_region):
+        if faults.expired_key and asked.access_key == faults.expired_key:
+            self.struck["expired_key"] += 1
+            raise S3Error("ExpiredToken")
+        if asked.ahead_s is not None and abs(asked.ahead_s - faults.clock_ahead_s) > SKEW_S_MAX:
+            self.struck["clock"] += 1
+            raise S3Error("RequestTimeTooSkewed")
+
+    def _refuse_by_place(self, faults: Faults, asked: Asked) -> None:
+        if faults.redirect_region and asked.region not in (None, faults.redirect_region):
             self.struck["redirect"] += 1
             code = {301: "PermanentRedirect", 307: "TemporaryRedirect"}.get(
                 faults.redirect_status, "AuthorizationHeaderMalformed"
@@ -227,14 +267,17 @@ class Injector:
                 headers=(("x-amz-bucket-region", faults.redirect_region),),
                 details=(("Region", faults.redirect_region),),
             )
-        if faults.lack_v2 and operation == "ListObjectsV2":
+        if faults.lack_v2 and asked.operation == "ListObjectsV2":
             self.struck["lack_v2"] += 1
             raise S3Error("NotImplemented")
-        if faults.deny_versions and operation == "ListObjectVersions":
+        if faults.deny_versions and asked.operation == "ListObjectVersions":
             self.deny("deny_versions")
-        is_denied = faults.deny_prefix and prefix.startswith(faults.deny_prefix)
-        if is_denied and operation in LIST_OPERATIONS:
+        is_denied = faults.deny_prefix and asked.prefix.startswith(faults.deny_prefix)
+        if is_denied and asked.operation in LIST_OPERATIONS:
             self.deny("deny_prefix")
+        is_denied = faults.deny_objects and asked.key.startswith(faults.deny_objects.encode())
+        if is_denied and asked.operation in OBJECT_OPERATIONS:
+            self.deny("deny_objects")
 
 
 _NO_FAULTS = Faults()

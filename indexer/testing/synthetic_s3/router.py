@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from email.utils import formatdate
 from random import Random
 from types import MappingProxyType
@@ -20,7 +21,13 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from indexer.testing.synthetic_s3 import operations
 from indexer.testing.synthetic_s3.errors import S3Error
-from indexer.testing.synthetic_s3.faults import LIST_OPERATIONS, Delivery, Faults, Injector
+from indexer.testing.synthetic_s3.faults import (
+    LIST_OPERATIONS,
+    Asked,
+    Delivery,
+    Faults,
+    Injector,
+)
 from indexer.testing.synthetic_s3.listing import list_page
 from indexer.testing.synthetic_s3.operations import Call, xml_response
 from indexer.testing.synthetic_s3.queries import parse_query
@@ -166,7 +173,7 @@ class Router:
             internal = S3Error("InternalError")
             response = replace(_error_response(request, internal, request_id), status=200)
         return Answer(
-            response=self._finished(request, response, request_id),
+            response=self._finished(request, response, request_id, watch.injector),
             delay_s=self.latency.draw_s() if operation in LIST_OPERATIONS else 0.0,
             delivery=delivery,
             done=watch.end,
@@ -177,8 +184,16 @@ class Router:
         access_key, region = _credential(call)
         if self._access_key is not None and access_key not in (None, self._access_key):
             raise S3Error("InvalidAccessKeyId", details=(("AWSAccessKeyId", access_key or ""),))
-        prefix = call.parameters.get("prefix", "")
-        injector.refuse(call.operation, region=region, prefix=prefix)
+        injector.refuse(
+            Asked(
+                operation=call.operation,
+                key=call.key,
+                prefix=call.parameters.get("prefix", ""),
+                access_key=access_key,
+                region=region,
+                ahead_s=_ahead_s(call, self.buckets.now_s()),
+            )
+        )
         home = injector.touching(call.operation).redirect_region
         if call.operation in LIST_OPERATIONS:
             bucket = self.buckets.get(call.bucket)
@@ -204,12 +219,15 @@ class Router:
             return "ListObjects"
         return call.operation
 
-    def _finished(self, request: Request, response: Response, request_id: str) -> Response:
+    def _finished(
+        self, request: Request, response: Response, request_id: str, injector: Injector
+    ) -> Response:
         """The response with the headers that every one has, and without a body for HEAD."""
+        now_s = self.buckets.now_s() + injector.faults.clock_ahead_s
         headers = (
             ("x-amz-id-2", "synthetic"),
             ("x-amz-request-id", request_id),
-            ("Date", formatdate(self.buckets.now_s(), usegmt=True)),
+            ("Date", formatdate(now_s, usegmt=True)),
             *response.headers,
             ("Server", "SyntheticS3"),
         )
@@ -259,6 +277,15 @@ def _credential(call: Call) -> tuple[str | None, str | None]:
             return access_key, region
         case _:
             return None, None
+
+
+def _ahead_s(call: Call, now_s: float) -> float | None:
+    """How far the time of a signature is ahead, None if there is none to be read."""
+    try:
+        signed_at = datetime.strptime(call.headers.get("x-amz-date", ""), "%Y%m%dT%H%M%S%z")
+    except ValueError:
+        return None
+    return signed_at.timestamp() - now_s
 
 
 def _error_response(request: Request, error: S3Error, request_id: str) -> Response:

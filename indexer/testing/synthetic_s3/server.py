@@ -22,8 +22,7 @@ from typing import cast
 
 import msgspec
 
-from indexer.testing.synthetic_s3.control import PATH, control
-from indexer.testing.synthetic_s3.router import Answer, Router
+from indexer.testing.synthetic_s3.router import Answer
 from indexer.testing.synthetic_s3.wire import (
     CONTINUE,
     BadRequest,
@@ -39,11 +38,18 @@ CONNECTIONS_WAITING_MAX = 1024
 _RESET_DELAY_S = 0.02
 """Between half a body and the reset, so that the client has had the half."""
 
+_DRIP_S = 0.02
+"""Between two bytes of an answer that drips: some ten seconds for its headers."""
+
 _LINGER_NONE = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends a reset instead of the rest."""
 
 
-async def serve(router: Router, port: int) -> None:
+Answering = Callable[[Request], Answer]
+"""From a request to its answer, at once."""
+
+
+async def serve(answering: Answering, port: int) -> None:
     """Serve until told to stop; announce the endpoint on standard output as one line of JSON."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -51,7 +57,7 @@ async def serve(router: Router, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     server = await loop.create_server(
-        lambda: _Connection(router, connections), HOST, port, backlog=CONNECTIONS_WAITING_MAX
+        lambda: _Connection(answering, connections), HOST, port, backlog=CONNECTIONS_WAITING_MAX
     )
     _watch_standard_input(loop, stopped.set)
     _watch_parent(loop, os.getppid(), stopped.set)
@@ -68,8 +74,8 @@ async def serve(router: Router, port: int) -> None:
 class _Connection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, router: Router, connections: set[_Connection]) -> None:
-        self._router = router
+    def __init__(self, answering: Answering, connections: set[_Connection]) -> None:
+        self._answering = answering
         self._connections = connections
         self._parser = RequestParser()
         self._waiting: deque[Request] = deque()
@@ -109,10 +115,7 @@ class _Connection(asyncio.Protocol):
         if self._answer is not None or not self._waiting:
             return
         request = self._waiting.popleft()
-        is_control = request.path.startswith(PATH)
-        self._answer = answer = (
-            control(self._router, request) if is_control else self._router.answer(request)
-        )
+        self._answer = answer = self._answering(request)
         if answer.delay_s > 0:
             self._later(answer.delay_s, lambda: self._send(answer, request))
         else:
@@ -131,12 +134,29 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(response.head() + body[: len(body) // 2])
                 self._later(_RESET_DELAY_S, self._reset)
                 return
+            case "drip":
+                self._drip(response.head() + b"".join(response.body), request)
+                return
             case "truncate_body":
                 body = b"".join(response.body)
                 cut = Response(response.status, response.headers, [body[: len(body) // 2]])
                 self._transport.writelines([cut.head(), *cut.body])
+            case "cut_body":
+                body = b"".join(response.body)
+                self._transport.write(response.head() + body[: len(body) // 2])
+                self._transport.close()
             case _:
                 self._transport.writelines([response.head(), *response.body])
+        self._sent(request)
+
+    def _drip(self, left: bytes, request: Request) -> None:
+        if not left:
+            self._sent(request)
+            return
+        self._transport.write(left[:1])
+        self._later(_DRIP_S, lambda: self._drip(left[1:], request))
+
+    def _sent(self, request: Request) -> None:
         self._finish()
         if request.is_last:
             self._transport.close()

@@ -1,0 +1,98 @@
+"""Backends: the stores by the schemes of their URIs, and what connections to them share.
+
+Invariants
+  * Only here is a store chosen; whoever reaches one receives a `Connection`.
+  * A library that only one kind of store needs is imported when such a store is first reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from indexer.limits import FILE_THREADS_MAX
+from indexer.protocols import Connection, EndpointFacts, SourceOptions
+from indexer.sources import FILE_SCHEME, SourceUri
+from indexer.stores.s3_client import chosen_endpoint
+from indexer.stores.s3_clients import ClientPool
+from indexer.telemetry import Counters
+from workers.clock import Clock
+from workers.threads import Threads
+from workers.turns import Turns
+
+
+class Backends:
+    """All stores, for as long as the context of `open` lasts."""
+
+    def __init__(
+        self,
+        clients: ClientPool,
+        *,
+        facts: EndpointFacts,
+        threads: Threads,
+        turns: Turns,
+        clock: Clock,
+    ) -> None:
+        self._clients = clients
+        self._facts = facts
+        self._threads = threads
+        self._turns = turns
+        self._clock = clock
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, *, facts: EndpointFacts, turns: Turns, clock: Clock
+    ) -> AsyncIterator[Backends]:
+        """Nothing is connected yet."""
+        async with AsyncExitStack() as stack:
+            clients = await stack.enter_async_context(ClientPool.open(clock, turns))
+            # Of their own, as they wait for file servers, and seals should not wait with them.
+            threads = await stack.enter_async_context(Threads(FILE_THREADS_MAX))
+            yield cls(clients, facts=facts, threads=threads, turns=turns, clock=clock)
+
+    def load(self) -> None:
+        """Reads what the first connection would have to read; blocks for some 0.3 s."""
+        self._clients.load()
+
+    @asynccontextmanager
+    async def connect(
+        self, uri: SourceUri, options: SourceOptions, counters: Counters
+    ) -> AsyncIterator[Connection]:
+        """A connection to the server of a source."""
+        async with AsyncExitStack() as stack:
+            yield await self._connection(stack, uri, options, counters)
+
+    async def _connection(
+        self, stack: AsyncExitStack, uri: SourceUri, options: SourceOptions, counters: Counters
+    ) -> Connection:
+        match uri.scheme:
+            case "s3":
+                from indexer.stores import s3
+
+                return await stack.enter_async_context(
+                    s3.connect(
+                        options.s3, self._facts, counters, turns=self._turns, clients=self._clients
+                    )
+                )
+            case "gs":
+                from indexer.stores import gcs
+
+                return await stack.enter_async_context(
+                    gcs.connect(options.gcs, counters, turns=self._turns, clock=self._clock)
+                )
+            case scheme if scheme == FILE_SCHEME:
+                from indexer.stores.file import FileConnection
+
+                return FileConnection(self._threads, options.file)
+            case _:
+                from indexer.stores import http
+
+                return await stack.enter_async_context(http.connect(counters))
+
+
+def bucket_of(uri: SourceUri, options: SourceOptions) -> str:
+    """A name for the bucket at its endpoint: what asks for the same name asks the same server."""
+    if uri.scheme == "s3":
+        return f"{uri.scheme}://{uri.bucket} at {chosen_endpoint(options.s3).url}"
+    return f"{uri.scheme}://{uri.bucket}"

@@ -1,0 +1,131 @@
+"""carry: checksums that the version before already has, for objects that are still the same.
+
+Invariants
+  * An object is the same if the best of what is known of both says so: the version id where both
+    have one that pins, else ETag and size, else modification time and size.
+  * At most `PARENT_SHARDS_KEPT_MAX` shards of the version before are in memory.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from indexer.limits import PARENT_SHARDS_KEPT_MAX
+from indexer.manifest import Manifest
+from indexer.objects import Checksum
+from indexer.page import Page, with_prefix
+
+ReadShard = Callable[[str], Awaitable[pa.Table]]
+
+_COMPARED = ("size", "etag_md5", "etag_parts", "etag_raw", "version_id", "mtime_ns")
+_CARRIED = ("checksum_algorithm", "checksum_type", "checksum")
+
+
+class Carry:
+    """The version before, asked for the checksums of unchanged entries.
+
+    `algorithm` narrows them to checksums of whole objects by it; None takes any.
+    """
+
+    def __init__(
+        self, manifest: Manifest, read_shard: ReadShard, *, algorithm: str | None = None
+    ) -> None:
+        self._shards = manifest.shards
+        self._ends = [shard.max_path for shard in manifest.shards]
+        self._read_shard = read_shard
+        self._algorithm = algorithm
+        self._kept: dict[str, pa.Table] = {}
+
+    async def checksums(self, page: Page, path_prefix: bytes = b"") -> dict[int, Checksum]:
+        """The checksums of those rows of a page that are unchanged, by row.
+
+        The page's paths stand below `path_prefix`.
+        """
+        found: dict[int, Checksum] = {}
+        if not page.num_rows:
+            return found
+        paths = (with_prefix(page, path_prefix) if path_prefix else page).column("path")
+        first = bisect_left(self._ends, paths[0].as_py())
+        last = paths[-1].as_py()
+        for shard in self._shards[first:]:
+            before = await self._shard(shard.digest)
+            found |= _unchanged(page, paths, before, self._algorithm)
+            if shard.max_path >= last:
+                break
+        return found
+
+    async def _shard(self, digest: str) -> pa.Table:
+        table = self._kept.pop(digest, None)
+        if table is None:
+            table = await self._read_shard(digest)
+        self._kept[digest] = table
+        while len(self._kept) > PARENT_SHARDS_KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
+        return table
+
+
+def _unchanged(
+    page: Page, paths: pa.Array, before: pa.Table, algorithm: str | None
+) -> dict[int, Checksum]:
+    if "checksum" not in before.schema.names:
+        return {}
+    places = pc.index_in(paths, value_set=before.column("path").combine_chunks())
+    rows = pa.array(range(page.num_rows), pa.int64()).filter(pc.is_valid(places))
+    if not len(rows):
+        return {}
+    then = before.take(places.drop_null())
+    now = page.take(rows)
+    same = _same(now, then)
+    if algorithm is not None:
+        is_it = pc.and_(
+            pc.equal(then.column("checksum_algorithm"), algorithm),
+            pc.equal(then.column("checksum_type"), "full_object"),
+        )
+        same = pc.and_(same, is_it)
+    same = pc.fill_null(pc.and_(same, pc.is_valid(then.column("checksum"))), fill_value=False)
+    carried = then.select(_CARRIED).filter(same)
+    columns = (carried.column(name).to_pylist() for name in _CARRIED)
+    return {
+        row: Checksum(name, value, kind)
+        for row, name, kind, value in zip(pc.filter(rows, same).to_pylist(), *columns, strict=True)
+    }
+
+
+def _same(now: Page, then: pa.Table) -> pa.ChunkedArray:
+    """Whether rows are of the same objects; null where nothing can tell."""
+    (size, size_then), md5, parts, raw, version, mtime = (
+        (_column(now, name), _column(then, name)) for name in _COMPARED
+    )
+    pins = [pc.and_(pc.is_valid(one), pc.not_equal(one, "null")) for one in version]
+    by_version = pc.and_(
+        pc.fill_null(pins[0], fill_value=False), pc.fill_null(pins[1], fill_value=False)
+    )
+    has_etags = [pc.or_(pc.is_valid(a), pc.is_valid(b)) for a, b in zip(md5, raw, strict=True)]
+    by_etag = pc.and_(*has_etags)
+    etag_equal = pc.and_(pc.and_(_equal(*md5), _equal(*parts)), _equal(*raw))
+    size_equal = pc.equal(size, size_then)
+    mtime_equal = pc.equal(*mtime)
+    return pc.case_when(
+        pc.make_struct(by_version, by_etag),
+        pc.equal(*version),
+        pc.and_(etag_equal, size_equal),
+        pc.and_(mtime_equal, size_equal),
+    )
+
+
+def _equal(one: pa.Array, other: pa.Array) -> pa.Array:
+    """Whether values are equal, two nulls being so."""
+    both_null = pc.and_(pc.is_null(one), pc.is_null(other))
+    return pc.or_(both_null, pc.fill_null(pc.equal(one, other), fill_value=False))
+
+
+def _column(rows: Page | pa.Table, name: str) -> pa.Array:
+    if name not in rows.schema.names:
+        kinds = {"etag_md5": pa.binary(16), "etag_parts": pa.uint32(), "mtime_ns": pa.int64()}
+        return pa.nulls(rows.num_rows, kinds.get(name, pa.string()))
+    column = rows.column(name)
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
