@@ -15,7 +15,16 @@ from typing import Final, Protocol, TypeAlias
 
 from indexer.errors import InvalidSetting
 
-ALGORITHMS: Final = ("md5", "sha256", "crc32c", "crc64nvme", "blake3")
+BYTES_PER_S: Final = {
+    "md5": 600e6,
+    "sha256": 1_250e6,
+    "crc32c": 4_900e6,
+    "crc64nvme": 3_600e6,
+    "blake3": 2_300e6,
+}
+"""How fast one processor is at each, measured on one of 2025 that has instructions for SHA-256."""
+
+ALGORITHMS: Final = tuple(BYTES_PER_S)
 
 CHECKSUMS: Final = ("none", "store", *ALGORITHMS)
 """What may be asked for: nothing, what the store knows without reading, or one that is computed."""

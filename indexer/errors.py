@@ -197,10 +197,12 @@ class StoreUnavailable(Temporary):
     """The store cannot be reached or asks us to wait.
 
     `is_throttle` tells a server that asks for fewer requests from one that failed;
-    `retry_after_s` is its own wish, where it named one.
+    `retry_after_s` is its own wish, where it named one. `was_answered` if it is known to be there,
+    as it answered shortly before.
     """
 
     kind = "store-unavailable"
+    was_answered: bool = False
     is_throttle: bool = False
     retry_after_s: float | None = None
 

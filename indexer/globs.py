@@ -8,7 +8,7 @@ Invariants
   * Paths are matched as they are: nothing in them is collapsed, hidden or normalised, as libraries
     for file names do with `a//b`, `.name` and `..`.
   * `*` and `?` never match a slash; `**` stands for any number of whole folders.
-  * Case counts. A backslash takes the next character for itself.
+  * Case counts. A backslash takes the next character for itself, within a set too.
   * However a glob is written, matching takes time in proportion to the paths: Arrow matches by RE2.
 """
 
@@ -81,7 +81,7 @@ class Selector:
         try:
             texts = pc.cast(paths, pa.string())
         except pa.ArrowInvalid:
-            # In names that are not UTF-8, what cannot be read is a character like any other.
+            # In paths that are not UTF-8, what cannot be read is a character like any other.
             texts = pa.array([path.decode("utf-8", "replace") for path in paths.to_pylist()])
         if self._prefix:
             texts = pc.binary_join_element_wise(self._prefix.decode(), texts, "")
@@ -108,12 +108,18 @@ def translate(glob: str) -> str:
             f"{glob[:40]!r} is no glob: write 1 to {GLOB_CHARACTERS_MAX:,} characters, as in "
             f"'train/**' or '**/*.jpg'."
         )
+    if not glob.isascii() and glob != glob.encode("utf-8", "replace").decode():
+        raise InvalidSetting(
+            f"the glob {glob!r} is not UTF-8: write * for what cannot be read in a path."
+        )
     pieces: list[str] = []
-    position = 0
-    while position < len(glob):
-        piece, position = _piece(glob, position)
+    start = end = 0
+    while end < len(glob):
+        start = end
+        piece, end = _piece(glob, start)
         pieces.append(piece)
-    below = ".*" if glob.endswith("/") and not glob.endswith("\\/") else ""
+    # A slash that was written with a backslash is not the end of a folder's name.
+    below = ".*" if glob.endswith("/") and glob[start] != "\\" else ""
     return "".join(pieces) + below
 
 
@@ -156,34 +162,37 @@ def _folders(glob: str, start: int) -> tuple[str, int]:
 
 
 def _set(glob: str, start: int) -> tuple[str, int]:
-    first = start + 1
-    is_negated = glob[first : first + 1] in ("!", "^")
-    first += is_negated
+    position = start + 1
+    is_negated = glob[position : position + 1] in ("!", "^")
+    position += is_negated
+    members: list[str] = []
     # A bracket that comes first belongs to the set.
-    end = glob.find("]", first + 1)
-    members = glob[first:end]
+    while position < len(glob) and (glob[position] != "]" or not members):
+        size = 2 if glob[position] == "\\" else 1
+        members.append(glob[position : position + size])
+        position += size
     ranges = list(_ranges(members))
-    if end < 0 or not ranges or "/" in members or any(low > high for low, high in ranges):
+    is_wrong = "/" in (member[-1] for member in members) or any(a > b for a, b in ranges)
+    if position >= len(glob) or is_wrong:
         raise InvalidSetting(
             f"the glob {glob!r} has a set that cannot be read: write it as [a-z] or [!0-9], "
             f"without a slash, and a bracket itself as '\\['."
         )
     if is_negated:
         inner = "".join(map(_range, ranges))
-        return f"[^/{inner}]", end + 1
+        return f"[^/{inner}]", position + 1
     parts = [piece for low, high in ranges for piece in _without_slash(low, high)]
-    return f"[{''.join(map(_range, parts))}]", end + 1
+    return f"[{''.join(map(_range, parts))}]", position + 1
 
 
-def _ranges(members: str) -> Iterator[tuple[str, str]]:
+def _ranges(members: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The first and last character of each range; members with a backslash are literal."""
     position = 0
     while position < len(members):
-        if members[position + 1 : position + 2] == "-" and position + 2 < len(members):
-            yield members[position], members[position + 2]
-            position += 3
-        else:
-            yield members[position], members[position]
-            position += 1
+        is_range = members[position + 1 : position + 2] == ["-"] and position + 2 < len(members)
+        last = position + 2 if is_range else position
+        yield members[position][-1], members[last][-1]
+        position = last + 1
 
 
 def _without_slash(low: str, high: str) -> list[tuple[str, str]]:

@@ -353,12 +353,16 @@ HASH_BATCH_BYTES_MAX: Final = 8 * MIB
 """Files that are hashed in one go of a thread: a file of 10 kB takes some 50 µs, as does the way to
 a thread and back."""
 
+HASH_LONG_S_MIN: Final = 70e-6
+"""Files that take longer than this to be hashed, in the mean, are hashed on every processor. Of 100
+kB and with MD5, which takes 170 µs, two threads hash 1.5 times as many as one; of 10 kB they hash
+fewer, as each has more Python to run than bytes to hash."""
+
 HASH_SLICE_BYTES_MAX: Final = 128 * MIB
 """A thread hashes so much, some 200 ms of it, before it asks whether it is still wanted."""
 
-HASH_BATCHES_AT_ONCE: Final = 16
-"""Batches of one call that wait for a thread or have one; their threads are the caller's to bound.
-"""
+FILE_CALLS_AT_ONCE_MAX: Final = 64
+"""Calls of one kind that wait for a file server at once."""
 
 assert READ_AHEAD_MAX * READ_RANGE_BYTES <= READ_BYTES_MAX
 assert HASH_INLINE_BYTES_MAX < READ_CHUNK_BYTES <= READ_RANGE_BYTES

@@ -128,7 +128,8 @@ class Digesting(Protocol):
     """The ability of a store to digest objects where they are, without handing on their bytes.
 
     `digests` gives the digest of each object, in the order given, or the error that it ran into:
-    `NoSuchObject`, `ObjectChanged` or `AccessDenied`.
+    `NoSuchObject`, `ObjectChanged` or `AccessDenied`, or `StoreUnavailable` for one that may be
+    tried again.
     """
 
     async def digests(

@@ -138,8 +138,8 @@ def _reason_of_etags(paths: pa.ChunkedArray, etags: pa.ChunkedArray | pa.Array) 
         return None
     path = paths.filter(pc.is_null(etags))[0].as_py()
     return (
-        f"A W&B manifest cannot hold the object at {path!r}: the store gave it no ETag, and it is no "
-        f"file whose MD5 is known."
+        f"A W&B manifest cannot hold the object at {path!r}: the store gave it no ETag, and it "
+        f"is no file whose MD5 is known."
     )
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from indexer.errors import Ability, IndexerError, InvalidSetting, NoSuchObject
 from indexer.keyspace import Key, KeyRange
-from indexer.limits import FILES_PER_CALL, HASH_BATCHES_AT_ONCE, PAGE_ROWS, PATH_BYTES_MAX
+from indexer.limits import FILE_CALLS_AT_ONCE_MAX, FILES_PER_CALL, PAGE_ROWS, PATH_BYTES_MAX
 from indexer.objects import Head, Pin, page_of_heads
 from indexer.page import Page, empty_page, make_page
 from indexer.protocols import (
@@ -46,6 +46,7 @@ from indexer.stores.file_left_out import LeftOut
 from indexer.stores.file_root import Root
 from indexer.stores.tree import Tree, Window
 from workers.errors import single_error
+from workers.lanes import Lanes
 from workers.threads import Threads
 
 PROPERTIES: Final = StoreProperties(key_bytes_max=PATH_BYTES_MAX, resume="directory", digests=True)
@@ -148,6 +149,11 @@ class FileStore:
         self._folder = folder
         self._threads = threads
         self._tree = Tree(self._children, page_entries=page_entries)
+        self._scanning, self._asking, self._hashing = (
+            Lanes(threads, FILE_CALLS_AT_ONCE_MAX) for _ in range(3)
+        )
+        # Long files need no turns to be hashed: each processor may be busy with one.
+        self._hashing_long = Lanes(threads, FILE_CALLS_AT_ONCE_MAX, start=os.cpu_count() or 1)
 
     @property
     def properties(self) -> StoreProperties:
@@ -211,7 +217,7 @@ class FileStore:
         waiting = iter(batches)
         with single_error():
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(batches), HASH_BATCHES_AT_ONCE)):
+                for _ in range(min(len(batches), FILE_CALLS_AT_ONCE_MAX)):
                     group.create_task(self._hash_all(waiting))
         return [found for batch in batches for found in batch.found]
 
@@ -219,13 +225,16 @@ class FileStore:
         for batch in batches:
             try:
                 while not batch.is_done:
-                    await self._threads.run(batch.go_on)
+                    if batch.is_of_long_files:
+                        await self._hashing_long.run(batch.go_on, is_typical=batch.is_full)
+                    else:
+                        await self._hashing.run(batch.go_on, is_typical=batch.is_full)
             finally:
                 batch.let_go()
 
     async def _children(self, folder: bytes, start: bytes, names_max: int) -> Window:
         with translated(uri_below(self._folder, folder)):
-            return await self._threads.run(self._root.window, folder, start, names_max)
+            return await self._scanning.run(self._root.window, folder, start, names_max)
 
     async def _stats(self, paths: Sequence[bytes]) -> list[os.stat_result | None]:
         """What is said of each file, asked for on several threads where there are many."""
@@ -234,7 +243,7 @@ class FileStore:
             async with asyncio.TaskGroup() as group:
                 asked = [
                     group.create_task(
-                        self._threads.run(self._stats_of, paths[start : start + FILES_PER_CALL])
+                        self._asking.run(self._stats_of, paths[start : start + FILES_PER_CALL])
                     )
                     for start in starts
                 ]

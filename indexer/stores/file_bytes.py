@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from threading import Lock
 
-from indexer.checksums import new_hash
+from indexer.checksums import BYTES_PER_S, new_hash
 from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
 from indexer.keyspace import Key
 from indexer.limits import (
@@ -25,6 +25,7 @@ from indexer.limits import (
     HASH_BATCH_BYTES_MAX,
     HASH_BATCH_FILES_MAX,
     HASH_CHUNK_BYTES,
+    HASH_LONG_S_MIN,
     HASH_SLICE_BYTES_MAX,
 )
 from indexer.objects import Pin
@@ -99,13 +100,15 @@ class FileReading(Sliced):
         if self._fd is None:
             folder, name = split_key(self._key)
             with self._root.open_folder(folder) as here:
-                self._fd = self._root.open_file(here, name)
-            _check(self._fd, self._pin, self._uri)
+                self._fd, said = self._root.open_file(here, name)
+            if not _is_as(self._pin, said):
+                raise _changed(self._uri)
         size_bytes = min(FILE_CHUNK_BYTES, self._end - self._place)
         data = os.pread(self._fd, size_bytes, self._place) if size_bytes > 0 else b""
         self._place += len(data)
         if self._place >= self._end or not data:
-            _check(self._fd, self._pin, self._uri)
+            if not _is_as(self._pin, os.fstat(self._fd)):
+                raise _changed(self._uri)
             if self._place < self._end:
                 raise _ended_early(self._uri)
             self.is_done = True
@@ -128,6 +131,20 @@ class FileHashing(Sliced):
         self._place = 0
         self._room = 0
         self._buffer = memoryview(b"")
+
+        self._size_bytes = sum(pin.size for _, pin in objects)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this is as much to do as most batches are."""
+        is_long = 2 * self._size_bytes >= HASH_BATCH_BYTES_MAX
+        return is_long or len(self._objects) == HASH_BATCH_FILES_MAX
+
+    @property
+    def is_of_long_files(self) -> bool:
+        """Whether hashing takes longer than what is done around it, file by file."""
+        takes_s = self._size_bytes / BYTES_PER_S[self._algorithm]
+        return takes_s >= HASH_LONG_S_MIN * len(self._objects)
 
     def _slice(self) -> bytes:
         self._room = HASH_SLICE_BYTES_MAX
@@ -157,8 +174,9 @@ class FileHashing(Sliced):
     def _begin(self, here: Folder, key: Key) -> None:
         _, pin = self._objects[len(self.found)]
         try:
-            self._fd = self._root.open_file(here, split_key(key)[1])
-            _check(self._fd, pin, uri_below(self._uri, key))
+            self._fd, said = self._root.open_file(here, split_key(key)[1])
+            if not _is_as(pin, said):
+                raise _changed(uri_below(self._uri, key))
         except (OSError, IndexerError) as error:
             self._end(error)
         else:
@@ -180,7 +198,8 @@ class FileHashing(Sliced):
                 self._hash.update(self._buffer[:count])
                 self._place += count
                 self._room -= count
-            _check(self._fd, pin, uri_below(self._uri, key))
+            if not _is_as(pin, os.fstat(self._fd)):
+                raise _changed(uri_below(self._uri, key))
             if self._place != pin.size:
                 raise _ended_early(uri_below(self._uri, key))
         except (OSError, IndexerError) as error:
@@ -218,10 +237,12 @@ def _folder_of(each: tuple[Key, Pin]) -> bytes:
     return split_key(each[0])[0]
 
 
-def _check(fd: int, pin: Pin, uri: str) -> None:
-    said = os.fstat(fd)
-    if said.st_size != pin.size or pin.mtime_ns not in {None, mtime_ns_of(said)}:
-        raise ObjectChanged(f"{uri} was written since it was listed.")
+def _is_as(pin: Pin, said: os.stat_result) -> bool:
+    return said.st_size == pin.size and pin.mtime_ns in {None, mtime_ns_of(said)}
+
+
+def _changed(uri: str) -> ObjectChanged:
+    return ObjectChanged(f"{uri} was written since it was listed.")
 
 
 def _ended_early(uri: str) -> StoreUnavailable:

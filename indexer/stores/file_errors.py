@@ -14,8 +14,11 @@ from typing import Final
 
 from indexer.errors import AccessDenied, IndexerError, NoSuchObject, StoreUnavailable
 
-NOWHERE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
-"""What is said where nothing is. A path that is too long for a file system cannot be there."""
+NOWHERE: Final = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+)
+"""What is said where no file is. A path that is too long for a file system cannot be there; ENXIO
+is said of sockets."""
 
 _DENIED: Final = frozenset((errno.EACCES, errno.EPERM))
 

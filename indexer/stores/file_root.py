@@ -7,8 +7,8 @@ Invariants
   * A link is followed by policy alone. `inside` resolves it, and if that is below the root, opens
     what it was resolved to as any other path, from the root and through no link: a lie told while
     it is resolved leads to another place inside, or to none. Only `follow` lets the system follow.
-  * Nothing is opened but folders and regular files. A file is looked at before, opened without
-    waiting for anybody (O_NONBLOCK), and looked at again.
+  * A file is opened without waiting for anybody at the other end (O_NONBLOCK), and is closed again
+    at once unless it is a regular one.
   * A folder that is one of those on the way to it, by device and inode, is not entered.
   * Everything here blocks, and belongs on a thread. What fails raises `OSError`; what is not there
     by policy is `FileNotFoundError`.
@@ -37,6 +37,9 @@ _FILE_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _NO_FOLDER: Final = frozenset((errno.ENOTDIR, errno.ELOOP))
 """What is said of a link, or a file, that is to be opened as a folder and not followed."""
+
+_LINKS: Final = frozenset((errno.ELOOP, errno.EMLINK))
+"""What is said of a link that is to be opened as a file and not followed; EMLINK by FreeBSD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +118,22 @@ class Root:
         finally:
             os.close(here.fd)
 
-    def open_file(self, here: Folder, name: bytes) -> int:
-        """A descriptor of a regular file in an open folder, whose caller closes it."""
-        said = _stat_at(here, name)
-        if not stat.S_ISLNK(said.st_mode):
-            return _open(here, name, said, os.O_NOFOLLOW)
+    def open_file(self, here: Folder, name: bytes) -> tuple[int, os.stat_result]:
+        """A descriptor of a regular file in an open folder, to be closed, and what is said of it.
+
+        The kernel refuses a link, so that only then more has to be asked.
+        """
+        try:
+            return _open(here, _checked(name), os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno not in _LINKS or not stat.S_ISLNK(_stat_at(here, name).st_mode):
+                raise
         if self._symlinks == "skip":
             raise LeftOutError("link")
         if self._symlinks == "follow":
-            return _open(here, name, os.stat(name, dir_fd=here.fd), 0)
+            return _open(here, name, 0)
         with self._target_folder(here, name) as (there, last):
-            return _open(there, last, _stat_at(there, last), os.O_NOFOLLOW)
+            return _open(there, last, os.O_NOFOLLOW)
 
     # --- folders
 
@@ -193,6 +201,9 @@ class Root:
 
     def _regular(self, here: Folder, name: bytes) -> os.stat_result | None:
         try:
+            said = _stat_at(here, name)
+            if stat.S_ISREG(said.st_mode):
+                return said
             said = self._stat(here, name)
         except OSError as error:
             if error.errno not in NOWHERE:
@@ -244,15 +255,16 @@ class Root:
         return real.removeprefix(self._below)
 
 
-def _open(here: Folder, name: bytes, said: os.stat_result, nofollow: int) -> int:
-    """Opens what `said` is said of, if it is a regular file and still is when it is open."""
-    if not stat.S_ISREG(said.st_mode):
-        raise LeftOutError("special")
+def _open(here: Folder, name: bytes, nofollow: int) -> tuple[int, os.stat_result]:
     fd = os.open(name, _FILE_FLAGS | nofollow, dir_fd=here.fd)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    raise LeftOutError("special")
+    try:
+        said = os.fstat(fd)
+        if not stat.S_ISREG(said.st_mode):
+            raise LeftOutError("special")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, said
 
 
 def _stat_at(here: Folder, name: bytes) -> os.stat_result:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ from indexer.errors import (
     AccessDenied,
     BrokenListing,
     NotFound,
+    StoreUnavailable,
 )
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
 from indexer.limits import PAGE_ROWS, PAGES_PER_TURN_MAX
@@ -41,10 +42,19 @@ from indexer.protocols import (
 from indexer.sources import SourceUri
 from indexer.stores.s3_client import chosen_endpoint
 from indexer.stores.s3_clients import ClientPool, CountedClient, SharedClient
+from indexer.stores.s3_list_requests import ListRequests
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_minio import Directories
-from indexer.stores.s3_objects import Caller, S3Objects
-from indexer.stores.s3_probe import Facts, known_facts, probe, probe_versions, read_facts
+from indexer.stores.s3_objects import S3Objects
+from indexer.stores.s3_probe import (
+    Facts,
+    ProbingLister,
+    known_facts,
+    probe,
+    probe_versions,
+    read_facts,
+)
+from indexer.stores.s3_requests import Caller
 from indexer.stores.s3_versioning import ask_versioning, check_moment, check_order
 from indexer.telemetry import Counters
 from workers.clock import SystemClock
@@ -99,6 +109,7 @@ class S3Connection:
         self._options = options
         self._facts = facts
         self._turns = turns
+        self._probed: dict[str, Any] = {}
 
     @property
     def endpoint(self) -> str:
@@ -124,7 +135,7 @@ class S3Connection:
             warnings += check_moment(f"s3://{uri.bucket}", as_of, versioning, without)
         lister = self._lister(uri.bucket, prefix, as_of)
         wants_versions = versioning.state != "off" and "versions" not in without
-        facts = await self._facts_of(lister, versioning.server, versions=wants_versions)
+        facts = await self._facts_of(uri, versioning.server, versions=wants_versions)
         lister.has_v2 = facts.has_v2 is not False
         if as_of is not None:
             check_order(f"s3://{uri.bucket}", facts.versions)
@@ -197,24 +208,35 @@ class S3Connection:
         return S3Objects(self._caller, bucket, prefix)
 
     def _lister(self, bucket: str, prefix: str, as_of: datetime | None) -> S3Lister:
-        payer = self._options.request_payer
-        return S3Lister(self._client, bucket, prefix, payer, self._turns, as_of=as_of)
+        requests = ListRequests(self._caller, bucket)
+        return S3Lister(requests, bucket, prefix, self._turns, as_of=as_of)
 
-    async def _facts_of(self, lister: S3Lister, server: str, *, versions: bool) -> Facts:
+    async def _facts_of(self, uri: SourceUri, server: str, *, versions: bool) -> Facts:
         """What the endpoint honours: known, kept, or asked for now, of versions if they matter."""
         known = known_facts(server)
         if known is not None:
             return known
+        requests = ListRequests(self._caller, uri.bucket)
+        lister = ProbingLister(requests, uri.bucket, uri.folder.key, self._turns)
+        lister.answers = self._probed
         async with self._shared.asking:
-            kept = await self._facts.get_facts(self.endpoint)
-            facts = await probe(lister, server) if kept is None else read_facts(kept)
-            is_news = kept is None and facts.is_conclusive
-            if versions and facts.versions is None:
-                facts = await probe_versions(lister, facts)
-                is_news = facts.is_conclusive and (is_news or facts.versions is not None)
-            if is_news:
-                await self._facts.put_facts(self.endpoint, facts.document())
-            return facts
+            try:
+                return await self._asked_facts(lister, server, versions=versions)
+            except StoreUnavailable as error:
+                error.was_answered = True
+                raise
+
+    async def _asked_facts(self, lister: S3Lister, server: str, *, versions: bool) -> Facts:
+        kept = await self._facts.get_facts(self.endpoint)
+        facts = await probe(lister, server) if kept is None else read_facts(kept)
+        is_news = kept is None and facts.is_conclusive
+        if versions and facts.versions is None:
+            facts = await probe_versions(lister, facts)
+            is_news = facts.is_conclusive and (is_news or facts.versions is not None)
+        if is_news:
+            await self._facts.put_facts(self.endpoint, facts.document())
+        self._probed.clear()
+        return facts
 
 
 class S3Store:

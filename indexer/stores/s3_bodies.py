@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import aiohttp
@@ -39,6 +40,15 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is un
         except TimeoutError as error:
             raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
         return response
+
+
+async def body_of(asked: Awaitable[aiohttp.ClientResponse]) -> bytes:
+    """The body of the answer to a request that is asked, within the same bounds.
+
+    Raises `BrokenListing`, and what aiohttp raises.
+    """
+    async with asyncio.timeout(RESPONSE_TIMEOUT_S):
+        return await _content(await asked)
 
 
 async def _content(raw: aiohttp.ClientResponse) -> bytes:

@@ -5,9 +5,8 @@ Invariants
     logged here.
   * botocore's retries are off: `workers.retry` is the only retrier.
   * Answers are read whole, within bounds.
-  * Listing responses come back as bytes. botocore's parser takes 100 ms for a page of 1,000 keys
-    and its handler for errors in a 200 response parses the body a second time; both are replaced
-    through botocore's own seams, for the list operations alone.
+  * It serves what is asked once a job; pages and objects are asked for by `s3_requests`, which goes
+    where this client goes.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from urllib.parse import urlsplit
 
 import aiobotocore.session
 from aiobotocore.config import AioConfig
-from aiobotocore.parsers import AioResponseParserFactory, AioRestXMLParser
-from botocore import UNSIGNED, handlers
+from botocore import UNSIGNED
 
 from indexer import __version__
 from indexer.errors import InvalidSetting, MissingCredentials
@@ -30,8 +28,6 @@ from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
 from indexer.protocols import S3Options
 from indexer.stores.s3_bodies import BoundedSession
 from indexer.stores.s3_errors import translated
-
-RAW_OPERATIONS: Final = frozenset(("ListObjects", "ListObjectsV2", "ListObjectVersions"))
 
 ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_S3_ENDPOINT_URL")
 """Where an endpoint may be named in the environment; the first one that is set wins."""
@@ -45,22 +41,6 @@ class EndpointChoice:
     origin: str
 
 
-class _RawListingParser(AioRestXMLParser):  # type: ignore[misc]  # botocore is untyped
-    """Hands on the bytes of a listing; everything else is parsed as ever."""
-
-    def _do_parse(self, response: dict[str, Any], shape: Any) -> Any:
-        if response["context"].get("operation_name") in RAW_OPERATIONS:
-            return {"Body": response["body"]}
-        return super()._do_parse(response, shape)
-
-
-class _ParserFactory(AioResponseParserFactory):  # type: ignore[misc]  # botocore is untyped
-    def create_parser(self, protocol_name: str) -> Any:
-        if protocol_name == "rest-xml":
-            return _RawListingParser(**self._defaults)
-        return super().create_parser(protocol_name)
-
-
 def chosen_endpoint(options: S3Options) -> EndpointChoice:
     """Which endpoint wins: option, then the environment; else botocore's configuration decides."""
     if options.endpoint_url:
@@ -72,11 +52,9 @@ def chosen_endpoint(options: S3Options) -> EndpointChoice:
 
 
 def new_session(options: S3Options) -> aiobotocore.session.AioSession:
-    """A session with our parser for listings. Raises `InvalidSetting` for an unknown profile."""
+    """A new session. Raises `InvalidSetting` for an unknown profile."""
     with translated("S3"):
-        session = aiobotocore.session.AioSession(profile=options.profile)
-        session.register_component("response_parser_factory", _ParserFactory())
-        return session
+        return aiobotocore.session.AioSession(profile=options.profile)
 
 
 @asynccontextmanager
@@ -116,18 +94,9 @@ async def open_client(
         opened = await client.__aenter__()
     try:
         _check_url(opened.meta.endpoint_url, endpoint.origin)
-        # botocore names its handlers by function; this one is private but has no other name.
-        opened.meta.events.unregister("before-parse.s3.*", handlers._handle_200_error)  # noqa: SLF001
-        opened.meta.events.register("before-parse.s3.*", _see_error_bodies)
         yield opened
     finally:
         await client.__aexit__(None, None, None)
-
-
-def _see_error_bodies(operation_model: Any, **details: Any) -> None:
-    """Lets botocore look for errors in 200 responses, but for listings."""
-    if operation_model.name not in RAW_OPERATIONS:
-        handlers._handle_200_error(operation_model=operation_model, **details)  # noqa: SLF001
 
 
 def _check_url(url: str, origin: str) -> None:

@@ -32,15 +32,7 @@ from indexer.telemetry import Counters
 from workers.clock import Clock
 from workers.turns import Turns
 
-COUNTED: Final = frozenset(
-    (
-        "get_bucket_versioning",
-        "head_object",
-        "list_object_versions",
-        "list_objects",
-        "list_objects_v2",
-    )
-)
+COUNTED: Final = frozenset(("get_bucket_versioning",))
 """The operations that are requests of a job."""
 
 _COUNTING: ContextVar[Counters] = ContextVar("_COUNTING")

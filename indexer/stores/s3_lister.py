@@ -15,21 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
-
-from botocore.exceptions import ClientError
+from typing import Final
 
 from indexer.errors import (
     AccessDenied,
     BrokenListing,
-    IndexerError,
     UsageError,
     VersionsDenied,
     said_of,
 )
 from indexer.keyspace import Key
 from indexer.limits import PAGE_ROWS, VERSION_PAGES_MAX
-from indexer.stores.s3_errors import server_error, translated
+from indexer.stores.s3_errors import server_error
+from indexer.stores.s3_list_requests import Lists
 from indexer.stores.s3_versions import VersionOrder
 from indexer.stores.s3_wire import (
     Listing,
@@ -40,12 +38,6 @@ from indexer.stores.s3_wire import (
     parse_order,
 )
 from workers.turns import Turns
-
-UNKNOWN_CODES: Final = frozenset(
-    ("NotImplemented", "MethodNotAllowed", "InvalidArgument", "InvalidRequest", "NotSupported",
-     "UnsupportedOperation", "UnsupportedArgument", "UnsupportedParameter", "400", "405", "501")
-)  # fmt: skip
-"""What servers say that do not know an operation, or a parameter that tells it from another."""
 
 _BEGINNING: Final[Mapping[Operation, str]] = {
     "ListObjects": "Marker",
@@ -58,10 +50,6 @@ _GOING_ON: Final[Mapping[Operation, str]] = {
 }
 
 
-class UnknownOperation(IndexerError):
-    """The server does not know this operation."""
-
-
 class S3Lister:
     """The list operations on one prefix of one bucket.
 
@@ -71,17 +59,15 @@ class S3Lister:
 
     def __init__(
         self,
-        client: Any,
+        requests: Lists,
         bucket: str,
         prefix: str,
-        payer: str | None,
         turns: Turns,
         *,
         as_of: datetime | None = None,
     ) -> None:
-        self._client = client
+        self._requests = requests
         self._bucket = bucket
-        self._payer = payer
         self._turns = turns
         self._as_of = as_of
         self.prefix = prefix
@@ -176,32 +162,15 @@ class S3Lister:
         self, operation: Operation, below: Key, place: Mapping[str, str], rows: int
     ) -> bytes:
         """The body that answers."""
-        call = {
-            "ListObjects": self._client.list_objects,
-            "ListObjectsV2": self._client.list_objects_v2,
-            "ListObjectVersions": self._client.list_object_versions,
-        }[operation]
-        parameters = {
-            "Bucket": self._bucket,
+        parameters: dict[str, str | int] = {
             "Prefix": self._key(below),
             "MaxKeys": rows,
             "EncodingType": "url",
             **place,
         }
-        if self._payer:
-            parameters["RequestPayer"] = self._payer
         await self._turns.take()
-        with self._denials(operation), said_of(self.uri), translated(self.uri):
-            try:
-                body: bytes = (await call(**parameters))["Body"]
-            except ClientError as error:
-                code = error.response.get("Error", {}).get("Code", "")
-                if code in UNKNOWN_CODES:
-                    said = error.response["Error"].get("Message", "")
-                    raise UnknownOperation(
-                        f"{self.uri}: the server answered {operation} with {code}: {said}"
-                    ) from error
-                raise
+        with self._denials(operation), said_of(self.uri):
+            body = await self._requests.ask(operation, self.uri, parameters)
             if said := error_in(body):
                 raise server_error(self.uri, *said)
         await self._turns.take()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -30,10 +29,9 @@ from indexer.limits import READ_BYTES_MIN, READ_CHUNK_BYTES_MAX, REQUEST_TIMEOUT
 from indexer.objects import Checksum, Head, Pin
 from indexer.protocols import Sink
 from indexer.stores.s3_errors import foreign_error, not_of_s3, object_error
-from indexer.stores.s3_requests import Ask, S3Requests, read_refusal
+from indexer.stores.s3_requests import Ask, Caller, read_refusal
 from indexer.stores.s3_signing import canonical_query
 from indexer.stores.s3_wire import unquoted
-from indexer.telemetry import Counters
 from workers.clock import Clock
 
 CHECKSUMS: Final = ("sha256", "sha1", "crc64nvme", "crc32c", "crc32")
@@ -57,15 +55,6 @@ _MONTHS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """On whose behalf requests are sent, and who pays for them."""
-
-    requests: S3Requests
-    counters: Counters
-    payer: str | None = None
-
-
 class S3Objects:
     """The objects below one prefix of a bucket. See `protocols.Store` for `head` and `read`."""
 
@@ -74,9 +63,8 @@ class S3Objects:
         self._bucket = bucket
         self._prefix = prefix
         self._prefix_bytes = prefix.encode()
-        paid = {"x-amz-request-payer": caller.payer} if caller.payer else {}
-        self._headers: Mapping[str, str] = paid
-        self._headers_checksum: Mapping[str, str] = {**paid, "x-amz-checksum-mode": "ENABLED"}
+        self._headers: Mapping[str, str] = caller.headers
+        self._headers_checksum = {**self._headers, "x-amz-checksum-mode": "ENABLED"}
 
     async def head(
         self, key: Key, *, version_id: str | None = None, checksum: bool = False
@@ -120,7 +108,6 @@ class S3Objects:
     async def _send(
         self, method: str, key: Key, query: str, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        caller = self._caller
         ask = Ask(
             method,
             self._bucket,
@@ -131,7 +118,7 @@ class S3Objects:
             object_error,
             is_streamed=method == "GET",
         )
-        return await caller.requests.send(ask, caller.counters)
+        return await self._caller.send(ask)
 
     def _uri(self, key: Key) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key.decode('utf-8', 'backslashreplace')}"

@@ -20,7 +20,8 @@ from indexer.errors import VersionsDenied
 from indexer.keyspace import KEY_BYTES_MAX, Key
 from indexer.limits import PAGE_ROWS, SMALL_PAGE_ENTRIES
 from indexer.page import is_ascending, paths_of
-from indexer.stores.s3_lister import S3Lister, UnknownOperation
+from indexer.stores.s3_list_requests import UnknownOperation
+from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_versions import VersionOrder
 from indexer.stores.s3_wire import Listing
 
@@ -132,6 +133,29 @@ def read_facts(document: dict[str, Any]) -> Facts:
     return Facts(**document)
 
 
+class ProbingLister(S3Lister):
+    """A lister that does not ask again what was answered before, as `answers` has it.
+
+    Each question has its own try, so a series of them goes on where it failed.
+    """
+
+    answers: dict[str, Any]
+
+    async def list(self, **asked: Any) -> Listing:
+        """See `S3Lister.list`."""
+        name = repr((self.has_v2, asked))
+        if name not in self.answers:
+            self.answers[name] = await super().list(**asked)
+        return self.answers[name]  # type: ignore[no-any-return]
+
+    async def version_order(self, **asked: Any) -> tuple[VersionOrder | None, Sequence[bytes]]:
+        """See `S3Lister.version_order`."""
+        name = repr(("versions", asked))
+        if name not in self.answers:
+            self.answers[name] = await super().version_order(**asked)
+        return self.answers[name]  # type: ignore[no-any-return]
+
+
 async def probe(lister: S3Lister, server: str) -> Facts:
     """Asks for a page, and then for what comes after two keys on it, and compares.
 
@@ -200,7 +224,7 @@ async def probe_versions(lister: S3Lister, facts: Facts) -> Facts:
         starts_after = None
         if order != "out of order" and (between := _between(keys, lister.prefix)) is not None:
             _, later = await lister.version_order(after=between, rows=PROBE_KEYS)
-            starts_after = min(later, default=None) == keys[1]
+            starts_after = min(later) == keys[1] if later else None
     except VersionsDenied:
         return facts
     return replace(facts, versions=order, versions_start_after=starts_after)

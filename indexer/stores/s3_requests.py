@@ -53,16 +53,6 @@ from indexer.stores.s3_targets import Target, let_prepare, target_of, tls_contex
 from indexer.telemetry import Counters
 from workers.clock import Clock
 
-WHOLE: Final = aiohttp.ClientTimeout(
-    total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=None
-)
-"""For an answer and its body together."""
-
-STREAMED: Final = aiohttp.ClientTimeout(
-    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=REQUEST_TIMEOUT_S
-)
-"""For the next bytes of a body."""
-
 REDIRECT_STATUSES: Final = frozenset((301, 302, 307, 308))
 
 
@@ -110,6 +100,13 @@ class S3Requests:
         self._renewing = asyncio.Lock()
         self._renewed_at_s = float("-inf")
         self._clock_offset_s = 0.0
+        # One timer a request: for all of a short answer, or for the next bytes of a long one.
+        self._timeout = aiohttp.ClientTimeout(
+            total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=None
+        )
+        self._timeout_streamed = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=REQUEST_TIMEOUT_S
+        )
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -149,7 +146,7 @@ class S3Requests:
             headers=headers,
             allow_redirects=False,
             proxy=target.proxy,
-            timeout=STREAMED if ask.is_streamed else WHOLE,
+            timeout=self._timeout_streamed if ask.is_streamed else self._timeout,
         )
         try:
             if not ask.is_streamed:
@@ -233,7 +230,7 @@ class S3Requests:
         # that time is the right one: this corrects the request and is no retry.
         ahead_s = self._server_ahead_s(sent)
         self._clock_offset_s = sent.at_s + ahead_s - self.clock.now().timestamp()
-        return ahead_s != 0
+        return abs(ahead_s) > CLOCK_SKEW_S_MAX
 
     @staticmethod
     def _server_ahead_s(sent: _Sent) -> float:
@@ -310,6 +307,24 @@ class S3Requests:
             sent.credentials.access_key,
             sent.credentials.token,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf requests are sent: whose they count as, and who pays for them."""
+
+    requests: S3Requests
+    counters: Counters
+    payer: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What says who pays."""
+        return {"x-amz-request-payer": self.payer} if self.payer else {}
+
+    async def send(self, ask: Ask) -> aiohttp.ClientResponse:
+        """See `S3Requests.send`."""
+        return await self.requests.send(ask, self.counters)
 
 
 def _region_told(sent: _Sent, refusal: Refusal) -> str | None:

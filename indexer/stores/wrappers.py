@@ -247,8 +247,22 @@ class RetryingStore:
     async def digests(
         self, objects: Sequence[tuple[Key, Pin]], algorithm: str
     ) -> list[bytes | IndexerError]:
-        """See `protocols.Digesting`."""
-        return await cast("Digesting", self._store).digests(objects, algorithm)
+        """See `protocols.Digesting`; only objects that failed are asked for again."""
+        store = cast("Digesting", self._store)
+        found = await store.digests(objects, algorithm)
+        for place, one in enumerate(found):
+            if isinstance(one, IndexerError) and is_retryable(one):
+                found[place] = await self._digest_again(objects[place], algorithm)
+        return found
+
+    async def _digest_again(self, wanted: tuple[Key, Pin], algorithm: str) -> bytes | IndexerError:
+        async def digest() -> bytes | IndexerError:
+            (found,) = await cast("Digesting", self._store).digests([wanted], algorithm)
+            if isinstance(found, IndexerError) and is_retryable(found):
+                raise found
+            return found
+
+        return await self._retry.call(digest, is_retryable=is_retryable, on_retry=self._on_retry)
 
 
 class _CountingSink:
@@ -271,7 +285,8 @@ class ResilientConnection:
     """A connection whose requests are tried again, and whose stores are wrapped.
 
     The first contact is tried `first_contact` often only: an endpoint that was never there is most
-    likely a slip of the hand, and its user waits. One that asks for fewer requests is there.
+    likely a slip of the hand, and its user waits. One that asks for fewer requests, or answered
+    others, is there.
     """
 
     def __init__(
@@ -304,10 +319,10 @@ class ResilientConnection:
                 lambda: self._counted(
                     "open", self._connection.open(uri, without=without, as_of=as_of)
                 ),
-                is_retryable=lambda error: is_retryable(error) and not is_throttle(error),
+                is_retryable=lambda error: is_retryable(error) and not _is_there(error),
                 on_retry=self._on_retry,
             ),
-            is_retryable=is_throttle,
+            is_retryable=_is_there,
             retry_after_s=retry_after_s,
             on_retry=self._on_retry,
         )
@@ -363,6 +378,11 @@ def outcome_of(error: BaseException | None) -> str:
 def is_retryable(error: Exception) -> bool:
     """Whether the same request may do better later."""
     return isinstance(error, IndexerError) and error.is_retryable
+
+
+def _is_there(error: BaseException) -> bool:
+    """Whether the error is of a server that surely is there."""
+    return isinstance(error, StoreUnavailable) and (error.is_throttle or error.was_answered)
 
 
 def is_throttle(error: BaseException) -> bool:

@@ -23,6 +23,8 @@ from indexer.protocols import Connection, LoneObject, OpenedSource, S3Options, S
 from indexer.sources import SourceUri
 from indexer.stores.memory import MemoryConnection, MemoryFacts, MemoryObject
 from indexer.stores.s3 import connect
+from indexer.stores.s3_list_requests import ListRequests, Parameters
+from indexer.stores.s3_wire import Operation
 from indexer.telemetry import Counters
 from indexer.testing.past_suite import PastSuite
 from indexer.testing.store_suite import PAGE_ENTRIES_MAX, Server, StoreSuite, keys_on, walk
@@ -182,9 +184,15 @@ class VersitygwBucket(MinIOBucket):
         return not is_changed and super().put(key, body)
 
 
-def shorten_page(params: dict[str, Any], **_: object) -> None:
-    if "MaxKeys" in params:
-        params["MaxKeys"] = min(params["MaxKeys"], PAGE_ENTRIES_MAX)
+_ask = ListRequests.ask
+
+
+async def ask_short_page(
+    self: ListRequests, operation: Operation, uri: str, parameters: Parameters
+) -> bytes:
+    """Asks for a page of few entries."""
+    rows = min(int(parameters["MaxKeys"]), PAGE_ENTRIES_MAX)
+    return await _ask(self, operation, uri, {**parameters, "MaxKeys": rows})
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +214,10 @@ class S3:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:
         options = S3Options(endpoint_url=self.endpoint_url, region="us-east-1")
-        async with connect(options, MemoryFacts(), Counters()) as connection:
-            connection._client.meta.events.register("provide-client-params.s3.*", shorten_page)
-            yield connection
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ListRequests, "ask", ask_short_page)
+            async with connect(options, MemoryFacts(), Counters()) as connection:
+                yield connection
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -24,7 +24,7 @@ from indexer.protocols import S3Options, SourceOptions
 from indexer.records import Consistency, Snapshot
 from indexer.references import parse_name
 from indexer.sources import parse_mounted
-from indexer.stores import s3, s3_client
+from indexer.stores import s3, s3_client, s3_requests
 from indexer.testing.buckets import body_of, etag_of, fill
 from indexer.testing.synthetic_s3 import SyntheticS3
 from indexer.testing.synthetic_s3.state import generated_content, version_id
@@ -85,6 +85,7 @@ def impatient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Lets requests to servers that stall end soon."""
     if "stalls" in request.node.name:
         monkeypatch.setattr(s3_client, "REQUEST_TIMEOUT_S", 0.3)
+        monkeypatch.setattr(s3_requests, "REQUEST_TIMEOUT_S", 0.3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,20 +214,33 @@ def just_after(
 
 
 @pytest.mark.parametrize("symlinks", ["skip", "inside"])
-async def test_a_file_is_swapped_for_a_link_when_it_was_looked_at(
-    root: Path, threads: Threads, symlinks: Symlinks, monkeypatch: pytest.MonkeyPatch
+async def test_a_file_is_swapped_for_a_link_when_it_was_listed(
+    root: Path, threads: Threads, symlinks: Symlinks
 ) -> None:
     (root / "victim").write_bytes(bytes(len(SECRET)))
     store, pin = await opened(root, threads, symlinks), Pin(len(SECRET))
-    secret = root.parent / "outside" / "secret"
-    happened = just_after(monkeypatch, os, "stat", b"victim", lambda: swap(root / "victim", secret))
+    assert b"victim" in await keys_of(store)
+    swap(root / "victim", root.parent / "outside" / "secret")
     sink = Bytes()
     with pytest.raises(NoSuchObject):
         await store.read(Key(b"victim"), pin, sink)
-    assert happened
     assert sink.data == b""
     (found,) = await store.digests([(Key(b"victim"), pin)], "md5")
     assert isinstance(found, NoSuchObject)
+
+
+@pytest.mark.parametrize("symlinks", ["skip", "inside"])
+async def test_a_folder_is_swapped_for_a_link_when_it_was_opened(
+    root: Path, threads: Threads, symlinks: Symlinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "dir" / "secret").write_bytes(b"mine")
+    store = await opened(root, threads, symlinks)
+    outside = root.parent / "outside"
+    happened = just_after(monkeypatch, os, "open", b"dir", lambda: swap(root / "dir", outside))
+    sink = Bytes()
+    await store.read(Key(b"dir/secret"), Pin(4), sink)
+    assert happened
+    assert sink.data == b"mine"
 
 
 @pytest.mark.parametrize("symlinks", ["skip", "inside"])
@@ -249,20 +262,22 @@ async def test_a_folder_is_swapped_for_a_link_when_it_was_listed(
 
 
 @pytest.mark.parametrize("name", [b"target", b"target/secret"])
+@pytest.mark.parametrize("key", [b"link/secret", b"file-link"])
 async def test_what_a_link_was_resolved_to_is_swapped(
-    root: Path, threads: Threads, name: bytes, monkeypatch: pytest.MonkeyPatch
+    root: Path, threads: Threads, name: bytes, key: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check of a resolved path and its use are two moments; what is used is what is opened."""
     (root / "target").mkdir()
     (root / "target" / "secret").write_bytes(bytes(len(SECRET)))
     (root / "link").symlink_to("target")
+    (root / "file-link").symlink_to("target/secret")
     store = await opened(root, threads)
     victim = root / os.fsdecode(name)
     outside = root.parent / "outside"
     target = outside if name == b"target" else outside / "secret"
     happened = just_after(monkeypatch, os.path, "realpath", b"link", lambda: swap(victim, target))
     with pytest.raises(NoSuchObject):
-        await store.read(Key(b"link/secret"), Pin(len(SECRET)), Bytes())
+        await store.read(Key(key), Pin(len(SECRET)), Bytes())
     assert happened
 
 
@@ -333,21 +348,21 @@ async def test_special_files_are_left_out_and_not_waited_for(root: Path, threads
     server.close()
 
 
+@pytest.mark.parametrize("symlinks", ["skip", "inside", "follow"])
 async def test_a_file_that_becomes_a_pipe_is_not_waited_for(
-    root: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+    root: Path, threads: Threads, symlinks: Symlinks
 ) -> None:
-    victim = root / "a.txt"
-
-    def become_a_pipe() -> None:
-        victim.unlink()
-        os.mkfifo(victim)
-
-    store = await opened(root, threads)
-    happened = just_after(monkeypatch, os, "stat", b"a.txt", become_a_pipe)
+    (root / "link").symlink_to("a.txt")
+    store = await opened(root, threads, symlinks)
+    assert b"a.txt" in await keys_of(store)
+    (root / "a.txt").unlink()
+    os.mkfifo(root / "a.txt")
     async with asyncio.timeout(TIMEOUT_S):
-        with pytest.raises(NoSuchObject):
-            await store.read(Key(b"a.txt"), Pin(1), Bytes())
-    assert happened
+        for key in (b"a.txt", b"link"):
+            with pytest.raises(NoSuchObject):
+                await store.read(Key(key), Pin(1), Bytes())
+            (found,) = await store.digests([(Key(key), Pin(1))], "md5")
+            assert isinstance(found, NoSuchObject)
 
 
 # --- lone files, and what is counted

@@ -50,6 +50,7 @@ from tests.unit.file_folders import (
     pin_of,
     uri_of,
 )
+from tests.unit.listing_runs import Listed, list_slice
 from workers.threads import Threads
 
 LONG = FILE_CHUNK_BYTES * 2 + 1
@@ -116,8 +117,10 @@ async def test_a_file_that_changes_while_it_is_read(
     with pytest.raises(ObjectChanged, match=str(uri_of(path))):
         await store.read(Key(b"file"), pin, sink)
     assert sum(map(len, sink.pieces)) < LONG, "the last piece is only given when all is well"
+    anew = Bytes()
     with pytest.raises(ObjectChanged):
-        await store.read(Key(b"file"), pin, Bytes())
+        await store.read(Key(b"file"), pin, anew)
+    assert anew.data == b"", "what is known to be another file is not read at all"
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -281,10 +284,10 @@ async def test_a_failing_disk_is_unavailable(
     if function not in {"pread", "readv"}:
         with pytest.raises(StoreUnavailable, match=os.strerror(number)):
             await store.list_page(KeyRange())
-    if function not in {"scandir", "readv"}:
+    if function not in {"scandir", "stat", "readv"}:
         with pytest.raises(StoreUnavailable, match=os.strerror(number)):
             await store.read(key, pin, Bytes())
-    if function not in {"scandir", "pread"}:
+    if function not in {"scandir", "stat", "pread"}:
         (found,) = await store.digests([(key, pin)], "md5")
         assert isinstance(found, StoreUnavailable)
     monkeypatch.undo()
@@ -477,6 +480,24 @@ async def test_a_reader_that_is_cancelled_lets_go(tmp_path: Path, threads: Threa
     assert open_descriptors() == before
 
 
+async def test_hashing_that_is_cancelled_lets_go(
+    tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_bytes, "HASH_SLICE_BYTES_MAX", 1)
+    monkeypatch.setattr(file_bytes, "HASH_CHUNK_BYTES", 1)
+    (tmp_path / "file").write_bytes(bytes(FILE_CHUNK_BYTES))
+    store = await opened(tmp_path, threads)
+    pin, before = await pin_of(store, b"file"), open_descriptors()
+    async with asyncio.TaskGroup() as group:
+        hashing = group.create_task(store.digests([(Key(b"file"), pin)], "md5"))
+        async with asyncio.timeout(TIMEOUT_S):
+            while open_descriptors() == before:
+                await asyncio.sleep(0)
+        hashing.cancel()
+    assert hashing.cancelled()
+    assert open_descriptors() == before
+
+
 async def test_a_call_that_outlasts_its_caller_closes_what_it_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(LONG))
     async with Threads(1) as threads:
@@ -528,3 +549,22 @@ async def test_errors_of_one_page_are_one_error(
     monkeypatch.setattr(Root, "stats", fail)
     with pytest.raises(IndexerError, match="disk"):
         await store.list_page(KeyRange())
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+async def test_a_listing_of_many_segments_misses_nothing(
+    tmp_path: Path, threads: Threads, slots: int
+) -> None:
+    keys = [b"flat/%03d" % number for number in range(300)]
+    keys += [b"wide/%02d/%d" % (number, file) for number in range(40) for file in range(5)]
+    keys += [b"flat/\xff%d" % number for number in range(20)]
+    keys += [b"a.txt", b"deep/1/2/3/4/file", b"flat.txt", b"flat0"]
+    for key in keys:
+        path = tmp_path / os.fsdecode(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    source = await FileConnection(threads, FileOptions(), page_entries=10).open(uri_of(tmp_path))
+    listed = await list_slice(source.store, Listed(), slots=slots)
+    assert listed.keys == sorted(keys)
+    listed.check_tiling()
+    assert listed.counters.segments > 1

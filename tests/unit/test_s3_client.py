@@ -10,8 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiobotocore import parsers
-from botocore import exceptions, handlers
+from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from indexer import errors
@@ -28,7 +27,7 @@ from indexer.stores.s3_client import (
     open_client,
 )
 from indexer.stores.s3_errors import server_error, translated
-from indexer.stores.s3_lister import UnknownOperation
+from indexer.stores.s3_list_requests import UnknownOperation
 from indexer.telemetry import Counters
 from indexer.testing.synthetic_s3 import SyntheticS3
 
@@ -226,7 +225,7 @@ def test_other_errors_are_left_alone() -> None:
         ("InternalError", errors.StoreUnavailable),
         ("TooManyRequests", errors.StoreUnavailable),
         ("InvalidAccessKeyId", errors.AccessDenied),
-        ("ExpiredToken", errors.AccessDenied),
+        ("ExpiredToken", errors.MissingCredentials),
         ("AccessDenied", errors.AccessDenied),
         ("RequestTimeTooSkewed", errors.UsageError),
         ("InvalidArgument", UnknownOperation),
@@ -323,45 +322,7 @@ async def test_a_redirect_to_another_region_is_followed(
     assert "/eu-central-1/" in sent[-1]["authorization"]
 
 
-# --- listings as bytes ---------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("credentials")
-async def test_listings_are_not_parsed_by_botocore(
-    connected: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[str] = []
-    checked: list[bytes] = []
-    usual = parsers.AioRestXMLParser._do_parse
-    looks = handlers._looks_like_special_case_error
-
-    def parse(self: Any, response: dict[str, Any], shape: Any) -> Any:
-        parsed.append(response["context"]["operation_name"])
-        return usual(self, response, shape)
-
-    def look(status_code: int, body: bytes) -> bool:
-        checked.append(body)
-        return bool(looks(status_code, body))
-
-    monkeypatch.setattr(parsers.AioRestXMLParser, "_do_parse", parse)
-    monkeypatch.setattr(handlers, "_looks_like_special_case_error", look)
-    async with connected() as connection:
-        raw = await connection._client.list_objects_v2(Bucket="bucket", MaxKeys=1)
-        versions = await connection._client.list_object_versions(Bucket="bucket", MaxKeys=1)
-        assert (parsed, checked) == ([], [])
-        assert raw["Body"].startswith(b"<?xml")
-        assert raw["Body"].endswith(b"</ListBucketResult>")
-        assert versions["Body"].endswith(b"</ListVersionsResult>")
-        await connection._client.get_bucket_versioning(Bucket="bucket")
-    # What is no listing goes the way of botocore, which looks for errors in a 200 response.
-    assert parsed == ["GetBucketVersioning"]
-    assert len(checked) == 1
-    assert b"VersioningConfiguration" in checked[0]
-
-
-def test_botocore_has_the_handler_that_is_taken_away() -> None:
-    names = {(event, handler) for event, handler, *_ in handlers.BUILTIN_HANDLERS}
-    assert ("before-parse.s3.*", handlers._handle_200_error) in names
+# --- answers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("credentials")

@@ -17,6 +17,9 @@ from indexer.sources import parse_source
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect
 from indexer.stores.s3_clients import ClientPool
+from indexer.stores.s3_list_requests import ListRequests, Parameters
+from indexer.stores.s3_probe import Facts
+from indexer.stores.s3_wire import Operation
 from indexer.telemetry import Counters
 from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.unit.listing_runs import list_all
@@ -147,26 +150,27 @@ async def test_the_second_listing_is_asked_for_once(
         assert server.counters("plain").requests.get("ListObjectsV2", 0) == requests
 
 
-async def test_a_server_that_begins_nowhere_is_listed_serially(connected: Connected) -> None:
-    event = "provide-client-params.s3.ListObjects"
+async def test_a_server_that_begins_nowhere_is_listed_serially(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = ListRequests.ask
+
+    async def without_marker(
+        self: ListRequests, operation: Operation, uri: str, parameters: Parameters
+    ) -> bytes:
+        """Makes the server one that ignores the marker of ListObjects."""
+        kept = {name: value for name, value in parameters.items() if name != "Marker"}
+        return await ask(self, operation, uri, kept)
+
+    monkeypatch.setattr(ListRequests, "ask", without_marker)
     faults = {"ignore_start_after": True, "operations": ("ListObjectsV2",)}
     async with connected("plain", **PAGES, **faults) as connection:
-        events = connection._client.meta.events
-        events.register(event, _forget_marker)
-        try:
-            source = await connection.open(parse_source("s3://plain/"))
-            found = await list_all(source.store, slots=8)
-        finally:
-            events.unregister(event, _forget_marker)
+        source = await connection.open(parse_source("s3://plain/"))
+        found = await list_all(source.store, slots=8)
     assert found.keys == KEYS
     assert not source.store.properties.parallel
     assert source.abilities["starts_after_a_key"] == "no"
     assert source.abilities["list_objects_v2"] == "yes"
-
-
-def _forget_marker(params: dict[str, Any], **_: object) -> None:
-    """Makes the server one that ignores the marker of ListObjects."""
-    params.pop("Marker", None)
 
 
 async def test_a_key_that_xml_cannot_hold_is_an_error(connected: Connected) -> None:
@@ -230,6 +234,20 @@ async def test_versions_are_listed_or_done_without(
     assert source.store.properties.versions is has_versions
     was_told = any("Versions cannot be listed" in warning for warning in source.warnings)
     assert was_told is not has_versions
+
+
+async def test_the_order_of_versions_is_asked_for_once(
+    server: SyntheticS3, connected: Connected
+) -> None:
+    facts = MemoryFacts()
+    await facts.put_facts(server.endpoint_url, Facts("s", "range", *(True,) * 5, 300).document())
+    for requests in (2, 0):
+        async with connected("kept", facts) as connection:
+            source = await connection.open(parse_source("s3://kept/"))
+        assert source.abilities["versions"] == "newest first"
+        asked = server.counters("kept").requests
+        assert asked.get("ListObjectVersions", 0) == requests
+        assert "ListObjectsV2" not in asked
 
 
 @pytest.mark.parametrize("order", ["oldest first", "shuffled", "apart"])

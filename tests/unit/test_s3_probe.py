@@ -15,6 +15,7 @@ from indexer.protocols import S3Options, StoreProperties
 from indexer.sources import parse_source
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect
+from indexer.stores.s3_list_requests import ListRequests
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_probe import Facts, known_facts, probe, read_facts
 from indexer.telemetry import Counters
@@ -55,7 +56,8 @@ async def probed(server: SyntheticS3, bucket: str = "bucket", **faults: Any) -> 
     server.faults(bucket, **faults)
     async with connected(server) as connection:
         return await probe(
-            S3Lister(connection._client, bucket, "data/", None, Turns(1)), "Synthetic"
+            S3Lister(ListRequests(connection._caller, bucket), bucket, "data/", Turns(1)),
+            "Synthetic",
         )
 
 
@@ -146,7 +148,9 @@ async def test_minio_behind_a_proxy_is_known_by_its_tokens(
         monkeypatch.setenv(name, value)
     name = bucket(minio, {f"data/{number}": b"x" for number in range(6)})
     async with connect(S3Options(), MemoryFacts(), Counters()) as connection:
-        facts = await probe(S3Lister(connection._client, name, "data/", None, Turns(1)), "nginx")
+        facts = await probe(
+            S3Lister(ListRequests(connection._caller, name), name, "data/", Turns(1)), "nginx"
+        )
     assert facts.resume == "directory"
     assert facts.is_conclusive
 

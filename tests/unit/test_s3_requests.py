@@ -298,12 +298,6 @@ async def test_nobody_waits_for_ever(
     fault: str, method: str, objects: Open, server: SyntheticS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_requests, "REQUEST_TIMEOUT_S", 0.4)
-    for name in ("WHOLE", "STREAMED"):
-        settings = getattr(s3_requests, name)
-        shorter = {
-            field: 0.4 for field in ("total", "sock_read") if getattr(settings, field) is not None
-        }
-        monkeypatch.setattr(s3_requests, name, aiohttp.ClientTimeout(**shorter))
     async with objects() as found:
         pin = await pin_of(found)
         server.faults("bucket", **{fault: 1})

@@ -20,8 +20,10 @@ from indexer.page import paths_of
 from indexer.protocols import StoreProperties
 from indexer.stores import s3_lister
 from indexer.stores.s3 import S3Store
+from indexer.stores.s3_list_requests import Parameters
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_versions import VersionRows, at, interleaved, newest, order_of
+from indexer.stores.s3_wire import Operation
 from workers.turns import Turns
 
 BEGIN = datetime(2024, 2, 29, 23, 59, 0, tzinfo=UTC)
@@ -63,8 +65,8 @@ def held(versions: Sequence[Version], moment: float) -> dict[bytes, str]:
     return found
 
 
-class Client:
-    """The one call of a client of S3 that lists versions, on a server of short pages.
+class Server:
+    """The requests to a server of short pages that list versions. See `Lists`.
 
     `is_inclusive` lets it begin with its key-marker.
     """
@@ -75,9 +77,10 @@ class Client:
         self._versions = list(versions)
         self._page_rows = page_rows
         self._is_inclusive = is_inclusive
-        self.list_objects = self.list_objects_v2 = None
 
-    async def list_object_versions(self, **asked: Any) -> dict[str, bytes]:
+    async def ask(self, operation: Operation, uri: str, parameters: Parameters) -> bytes:
+        assert operation == "ListObjectVersions"
+        asked = dict[str, Any](parameters)
         versions = [one for one in self._versions if self._is_after(one, asked)]
         rows = min(asked["MaxKeys"], self._page_rows)
         page, rest = versions[:rows], versions[rows:]
@@ -87,7 +90,7 @@ class Client:
             head += [f"<NextKeyMarker>{quote_plus(PREFIX + page[-1].key)}</NextKeyMarker>"]
             head += [f"<NextVersionIdMarker>{page[-1].version_id}</NextVersionIdMarker>"]
         body = "".join([*head, *map(self._written, page)])
-        return {"Body": f"<ListVersionsResult>{body}</ListVersionsResult>".encode()}
+        return f"<ListVersionsResult>{body}</ListVersionsResult>".encode()
 
     def _is_after(self, one: Version, asked: dict[str, Any]) -> bool:
         key = (PREFIX + one.key).encode()
@@ -115,9 +118,9 @@ class Client:
         )
 
 
-def store_of(client: Client, moment: float | None) -> S3Store:
+def store_of(server: Server, moment: float | None) -> S3Store:
     as_of = None if moment is None else BEGIN + timedelta(seconds=moment)
-    lister = S3Lister(client, "bucket", PREFIX, None, Turns(100), as_of=as_of)
+    lister = S3Lister(server, "bucket", PREFIX, Turns(100), as_of=as_of)
     nothing: Any = None
     return S3Store(lister, nothing, StoreProperties(KEY_BYTES_MAX, versions=True))
 
@@ -172,16 +175,16 @@ def test_any_history_in_any_pages_is_the_bucket_as_it_was(
     is_inclusive: bool,
 ) -> None:
     versions = history(made)
-    client = Client(versions, page_rows, is_inclusive=is_inclusive)
+    server = Server(versions, page_rows, is_inclusive=is_inclusive)
     expected = held(versions, float("inf") if moment is None else moment)
-    found = asyncio.run(walk(store_of(client, moment), after, by_token=by_token))
+    found = asyncio.run(walk(store_of(server, moment), after, by_token=by_token))
     assert found == {key: one for key, one in expected.items() if after is None or key > after}
     assert list(found) == sorted(found)
 
 
 async def test_versions_of_a_key_that_are_too_many_are_an_error() -> None:
     versions = history([("a", second, False) for second in range(10)])
-    store = store_of(Client(versions, page_rows=1), 0.5)
+    store = store_of(Server(versions, page_rows=1), 0.5)
     with patch.object(s3_lister, "VERSION_PAGES_MAX", 10):
         assert paths_of((await store.list_page(KeyRange())).rows) == [b"a"]
     with (
@@ -192,17 +195,18 @@ async def test_versions_of_a_key_that_are_too_many_are_an_error() -> None:
 
 
 async def test_a_server_that_does_not_go_on_is_an_error() -> None:
-    client = Client(history([("a", second, False) for second in range(10)]), page_rows=1)
-    asked: list[dict[str, Any]] = []
-    answer = client.list_object_versions
+    server = Server(history([("a", second, False) for second in range(10)]), page_rows=1)
+    asked: list[Parameters] = []
+    answer = server.ask
 
-    async def always_the_same(**parameters: Any) -> dict[str, bytes]:
+    async def always_the_same(operation: Operation, uri: str, parameters: Parameters) -> bytes:
         asked.append(parameters)
-        return await answer(**{**parameters, "KeyMarker": "", "VersionIdMarker": ""})
+        again = {**parameters, "KeyMarker": "", "VersionIdMarker": ""}
+        return await answer(operation, uri, again)
 
-    client.list_object_versions = always_the_same  # type: ignore[method-assign]
+    server.ask = always_the_same  # type: ignore[method-assign]
     with pytest.raises(BrokenListing, match="does not go on"):
-        await store_of(client, 0.5).list_page(KeyRange())
+        await store_of(server, 0.5).list_page(KeyRange())
     assert len(asked) == 2
 
 

@@ -235,5 +235,10 @@ async def test_a_folder_that_cannot_be_read_fails_the_walks_that_come_to_it() ->
     with pytest.raises(AccessDenied, match="b/"):
         await tree.list_names(KeyRange(Key(b"a/1")))
     assert (await tree.list_names(KeyRange(Key(b"b0")))).paths == [b"c/1"]
+    folders.denied = {b"c/"}
+    # What was read ahead in vain is no error of who does not come to it.
+    ahead = tree_of(folders, page_entries=2, window=5, cached=60)
+    assert (await ahead.list_names(KeyRange())).paths == [b"a/1", b"a/2"]
+    assert (b"c/", b"", 5) in folders.asked
     folders.denied.clear()
     assert joined(await pages_of(tree, KeyRange())) == [b"a/1", b"a/2", b"b/1", b"c/1"]
