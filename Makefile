@@ -10,7 +10,7 @@ INSTALLED_BENCH := $(VENV)/.installed-bench
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 
-.PHONY: help install test check demo bench lock clean
+.PHONY: help install test check demo bench table lock clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: install ## Snapshots a bucket of a real S3 server through a daemon, and cl
 
 bench: $(INSTALLED_BENCH) ## Compares with other tools and appends to benchmarks/results.jsonl.
 	$(PYTHON) -m benchmarks
+
+table: install ## Tries every store on its contract, and writes docs/store-contract.md.
+	CI=true $(PYTHON) -m pytest tests/contract --store-table docs/store-contract.md
 
 lock: install ## Writes the locks anew from pyproject.toml; UPGRADE=--upgrade takes newer versions.
 	$(COMPILE) $(UPGRADE) --extra gcs --extra dev --output-file requirements.lock

@@ -19,6 +19,7 @@ from indexer.places import Place, defaults_of, open_workspace, order_of, place_o
 from indexer.records import VersionRecord
 from indexer.references import parse_reference
 from indexer.runner import Portal
+from indexer.sources import located, parse_source
 from indexer.telemetry import new_logger
 from indexer.workspace import Workspace
 
@@ -107,7 +108,7 @@ def snapshot(
     settings = settings_of({**_where(data, server), **given})
     order = order_of(
         settings,
-        [uri] if isinstance(uri, str) else [f"{mount}={one}" for mount, one in uri.items()],
+        [uri] if isinstance(uri, str) else [_mounted(*pair) for pair in uri.items()],
         name=name,
         type=type,
         aliases=list(aliases),
@@ -139,6 +140,11 @@ def open(  # noqa: A001 - as in `io.open`
     with Portal(open_workspace(place, creates=False)) as portal:
         record = portal.run(lambda workspace: workspace.version(wanted))
     return Version(record, place)
+
+
+def _mounted(mount: str, source: str) -> str:
+    # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
+    return f"{mount}={parse_source(located(source))}"
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

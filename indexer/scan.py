@@ -309,7 +309,9 @@ class SourceScan:
         self, reached: Reached, source: OpenedSource, scan: Scan, lone: LoneObject
     ) -> None:
         now = self._tools.clock.now()
-        scan.tiles = [Tile(KeyRange(), listed=1, kept=1, pages=1, started_at=now, finished_at=now)]
+        selector = self._selector()
+        kept = 1 if selector is None else selector.select(lone.row).num_rows
+        scan.tiles = [Tile(KeyRange(), 1, kept, pages=1, started_at=now, finished_at=now)]
         context = self._context(reached, source, lone)
         await self._fill(context, source, scan, _just(lone.row))
 

@@ -31,6 +31,8 @@ from deploy.web_server import WebServer
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+pytest_plugins = ("tests.store_table",)
+
 MACHINE_ENVIRONMENT: Mapping[str, str] = dict(os.environ)
 """As it was before a test could see it: where servers are looked for."""
 

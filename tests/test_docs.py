@@ -427,7 +427,9 @@ def digests_are_right(docs: Documents) -> Complaints:
     yield from differences("digest of rows", said, rows_digest(rows))
     root = blocks(section(text, "The root"), "json")[0].text.strip().encode()
     names = run_code(text)
-    yield from differences("root", root, names["root_of"]("s3://bucket/data/", rows.to_pylist()))
+    yield from differences(
+        "root", root, names["root_of"]([("", "s3://bucket/data/")], rows.to_pylist())
+    )
     (digest,) = re.findall(r"^`(sha256:\w+)`$", text, re.MULTILINE)
     yield from differences("digest", digest, "sha256:" + hashlib.sha256(root).hexdigest())
     for path, value, ends in table(text, "Where shards end"):
@@ -462,7 +464,7 @@ def the_code_makes_what_we_make(docs: Documents) -> Complaints:
     root_of = run_code(docs[FORMAT])["root_of"]
     for name in FILES:
         document = document_of(name)
-        root = root_of(document["source"], page_of(document).to_pylist())
+        root = root_of([("", document["source"])], page_of(document).to_pylist())
         yield from differences(name, root.decode()[-200:], document["root"][-200:])
 
 

@@ -1,12 +1,13 @@
 """The pipeline: how one slice of a source becomes shards.
 
-    plan ──────► listing ─────► shard ─────► tracker
-    where to     pages, each    rows to      told at once,
-    cut next     one checked    runs, runs   commit at the end
-                                to shards
+    plan ──────► listing ─────► enrich ──────► shard ─────► tracker
+    where to     pages, each    what was not   rows to      told at once,
+    cut next     one checked    listed         runs, runs   commit at the end
+                                               to shards
 
-Rows travel once, from left to right: `listing` asks the store for pages where `plan` says, checks
-each, and sends it through a bounded channel to `shard`, which joins neighbours, cuts them where
+Rows travel once, from left to right, through bounded channels: `listing` asks the store for pages
+where `plan` says, and checks each; `enrich`, where anything is wanted that a listing does not tell,
+asks for objects, reads them, or carries checksums over; `shard` joins neighbours, cuts them where
 their keys say, and tells finished shards to the tracker. `commit` ends a job.
 
 Invariants

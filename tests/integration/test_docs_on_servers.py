@@ -188,8 +188,10 @@ def test_the_code_of_the_format_reads_what_was_written(session: Session) -> None
     rows = names["read_version"](session.data, "vision", "images", 0)
     assert [row["path"] for row in rows] == sorted(key.removeprefix(b"images/") for key in KEYS)
     (shown,) = blocks(section(documents()[FORMAT], "The tiling"), "json")
-    tiles = json.loads(shown.text)["tiles"]
-    names["check_tiling"](tiles, [b"train/%04d.jpg" % number for number in range(1, 1501)])
+    tiling = json.loads(shown.text)
+    tiles = tiling["tiles"]
+    paths = [b"train/%04d.jpg" % number for number in range(1, 1501)]
+    names["check_tiling"](tiling, [""], paths)
     written = [json.loads(path.read_bytes()) for path in session.data.glob("blobs/*/*")]
     found = [list(document["tiles"][0]) for document in written if "tiles" in document]
     assert found
@@ -231,6 +233,10 @@ JSON_COMMANDS = {
     "`indexer snapshot`, `indexer artifact put`": [
         "snapshot {uri} --name vision/images --alias other",
         "artifact put {uri} --name vision/images",
+    ],
+    "`indexer snapshot --dry-run`, `indexer artifact put --dry-run`": [
+        "snapshot {uri} --name vision/images --dry-run",
+        "artifact put {uri} --name vision/images --dry-run",
     ],
     "`indexer show`, `indexer note`, `indexer alias set`, `indexer alias remove`, and `indexer ls` "
     "of an artifact": [
