@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.macro import (
+    checksums,
     crowd,
+    enrich,
     folders,
     heads,
     latency,
@@ -18,6 +20,7 @@ from benchmarks.macro import (
     memory,
     minio,
     small,
+    stores,
     tracking,
 )
 from benchmarks.measure import RunFailed
@@ -28,7 +31,10 @@ from deploy.s3_server import ServerError
 
 BENCHMARKS: Final[Mapping[str, Callable[[Sitting, Sizes], None]]] = {
     module.BENCHMARK: module.measure
-    for module in (minio, margin, latency, small, memory, tracking, folders, crowd, heads)
+    for module in (
+        *(minio, margin, latency, small, memory, tracking, folders, crowd),
+        *(checksums, stores, enrich, heads),
+    )
 }
 REPORT: Final = "report"
 EXIT_INTERRUPTED: Final = 130

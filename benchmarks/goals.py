@@ -19,6 +19,11 @@ OVER_HTTP: Final = "POST /api/v1/snapshots"
 OUR_HEAD: Final = "Store.head"
 AIOBOTOCORE_HEAD: Final = "aiobotocore head_object"
 OBSTORE_HEAD: Final = "obstore head_async"
+BARE_MD5: Final = "hashlib.md5, one core"
+ONE_THREAD: Final = "file store, 1 thread"
+TWO_THREADS: Final = "file store, 2 threads"
+FIRST: Final = "first snapshot"
+SECOND: Final = "second snapshot"
 MEGABYTE: Final = 1e6
 
 
@@ -163,6 +168,27 @@ def _heads(found: Sequence[Measurement]) -> Iterator[Outcome]:
             yield Outcome("heads", text, ratio, "x", "at least", bound)
 
 
+def _checksums(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for shape in _shapes(found):
+        ours = _one(found, OURS, shape=shape)
+        bare = _one(found, BARE_MD5, shape=shape)
+        if ratio := _ratio(ours, bare, "bytes_per_s"):
+            text = f"{shape}: our rate to hashlib's on one core"
+            yield Outcome("checksums", text, ratio, "x", "at least", 0.7)
+        two = _one(found, TWO_THREADS, shape=shape)
+        if ratio := _ratio(two, _one(found, ONE_THREAD, shape=shape), "bytes_per_s"):
+            text = f"{shape}: two threads to one"
+            yield Outcome("checksums", text, ratio, "x", "at least", 1.5)
+
+
+def _enrich(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    second = _one(found, SECOND)
+    if second is None:
+        return
+    ratio = second.figures["bytes_read"] / second.figures["bytes_changed"]
+    yield Outcome("enrich", "bytes read again to those that changed", ratio, "x", "at most", 1)
+
+
 GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = {
     "minio": _minio,
     "margin": _margin,
@@ -173,6 +199,8 @@ GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = 
     "folders": _folders,
     "crowd": _crowd,
     "heads": _heads,
+    "checksums": _checksums,
+    "enrich": _enrich,
 }
 
 

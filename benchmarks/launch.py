@@ -27,8 +27,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL", "AWS_S3_ENDPOINT_URL", "S3_ENDPOINT_URL")
-"""How boto3 and those built on it, W&B, and s5cmd are told where to ask."""
+ENDPOINT_VARIABLES: Final = (
+    "AWS_ENDPOINT_URL",
+    "AWS_S3_ENDPOINT_URL",
+    "S3_ENDPOINT_URL",
+    "STORAGE_EMULATOR_HOST",
+)
+"""How boto3 and those built on it, W&B, s5cmd, and clients of GCS are told where to ask."""
 
 HOST: Final = "127.0.0.1"
 POLL_S: Final = 0.2

@@ -1,7 +1,8 @@
 """Measures commands: each run in a process of its own, with nothing of the user's settings.
 
 Invariants
-  * A command's start-up is what it takes until its first request, and is measured apart.
+  * A command's start-up is what it takes until its first request, and is measured apart. Where none
+    can be caught, it is what the command takes for a source of one object.
   * A run that fails, or that counts other objects than there are, is an error and no measurement.
   * Every run has a data folder of its own, which is empty before and gone after it.
 """
@@ -25,7 +26,10 @@ START_TIMEOUT_S: Final = 60.0
 LAUNCH_TIMEOUT_S: Final = 30.0
 """More than the program gets; the launcher ends it and reports."""
 
-FOREIGN_PREFIXES: Final = ("AWS_", "INDEXER_", "S3_", "WANDB_")
+FOREIGN_PREFIXES: Final = (
+    *("AWS_", "INDEXER_", "S3_", "WANDB_"),
+    *("CLOUDSDK_", "FSSPEC_", "GCSFS_", "GOOGLE_", "STORAGE_"),
+)
 ERROR_CHARACTERS_MAX: Final = 2_000
 
 
@@ -35,7 +39,7 @@ class RunFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where S3 is, and with which keys."""
+    """Where S3, or what stands for GCS, is, and with which keys."""
 
     url: str
     access_key: str
@@ -48,13 +52,12 @@ class Endpoint:
             "AWS_ENDPOINT_URL": self.url,
             "AWS_S3_ENDPOINT_URL": self.url,
             "S3_ENDPOINT_URL": self.url,
+            "STORAGE_EMULATOR_HOST": self.url,
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": "127.0.0.1",
-            "no_proxy": "127.0.0.1",
         }
 
 
@@ -70,7 +73,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a command says that it did: objects, and whatever figures it gives of its own."""
+    """What a command says that it did: objects, and whatever figures it gives of its own.
+
+    Where they have a `wall_s` or `cpu_s`, that is taken in place of what the process took.
+    """
 
     objects: int
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -81,15 +87,21 @@ class Series:
     """Runs of one command on one workload."""
 
     command: Sequence[str]
-    endpoint: Endpoint
+    endpoint: Endpoint | None
     count: Callable[[str], Counted]
+    start_command: Sequence[str] = ()
+    """Where no request can be caught: what is run to its end in its place."""
+
     starts: list[Run] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     counted: list[Counted] = field(default_factory=list)
 
     def start(self) -> None:
         """Measures the start-up once more."""
-        self.starts.append(run(self.command, self.endpoint, is_until_request=True))
+        if self.start_command:
+            self.starts.append(run(self.start_command, self.endpoint))
+        else:
+            self.starts.append(run(self.command, self.endpoint, is_until_request=True))
 
     def run(self, objects: int) -> None:
         """Runs the command once more. Raises `RunFailed` unless it counts so many objects."""
@@ -105,22 +117,26 @@ class Series:
         own = {name: median(c.figures[name] for c in self.counted) for name in self._names()}
         return {
             "objects": self.counted[0].objects,
-            "wall_s": median(run.wall_s for run in self.runs),
-            "cpu_s": median(run.cpu_s for run in self.runs),
-            "start_wall_s": median(run.wall_s for run in self.starts),
-            "start_cpu_s": median(run.cpu_s for run in self.starts),
+            **{name: median(taken) for name, taken in self._taken().items()},
             "memory_peak_bytes": max(run.memory_peak_bytes for run in self.runs),
             **own,
         }
 
     def samples(self) -> dict[str, list[float]]:
         """What the medians are of, in the order of the runs."""
-        return {
-            "wall_s": [round(run.wall_s, 4) for run in self.runs],
-            "cpu_s": [round(run.cpu_s, 4) for run in self.runs],
-            "start_wall_s": [round(run.wall_s, 4) for run in self.starts],
-            "start_cpu_s": [round(run.cpu_s, 4) for run in self.starts],
+        return {name: [round(one, 4) for one in taken] for name, taken in self._taken().items()}
+
+    def _taken(self) -> dict[str, list[float]]:
+        """Times of every run, and of every start if there were some."""
+        runs = list(zip(self.runs, self.counted, strict=True))
+        taken = {
+            "wall_s": [said.figures.get("wall_s", run.wall_s) for run, said in runs],
+            "cpu_s": [said.figures.get("cpu_s", run.cpu_s) for run, said in runs],
         }
+        if self.starts:
+            taken["start_wall_s"] = [run.wall_s for run in self.starts]
+            taken["start_cpu_s"] = [run.cpu_s for run in self.starts]
+        return taken
 
     def _names(self) -> list[str]:
         return list(self.counted[0].figures)
@@ -179,6 +195,8 @@ def environment(folder: Path, endpoint: Endpoint | None) -> dict[str, str]:
         "XDG_DATA_HOME": folder / "share",
         "AWS_CONFIG_FILE": folder / "no-aws-config",
         "AWS_SHARED_CREDENTIALS_FILE": folder / "no-aws-credentials",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
         "INDEXER_CONFIG": settings,
         "INDEXER_DATA": folder / "data",
         "WANDB_DIR": folder,

@@ -60,6 +60,8 @@ class Measurement:
                 return objects / wall_s
             case "cpu_us_per_object" if objects and (cpu_s := self.figure("net_cpu_s")):
                 return 1e6 * cpu_s / objects
+            case "bytes_per_s" if "bytes" in self.figures and (wall_s := self.figure("net_wall_s")):
+                return self.figures["bytes"] / wall_s
             case "requests_per_thousand" if objects and "requests" in self.figures:
                 return 1000 * self.figures["requests"] / objects
             case _:

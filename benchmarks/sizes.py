@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.filled import Files
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -13,6 +15,9 @@ class Sizes:
     repeats: int = 3
     in_flight: int = 64
     """On the synthetic server, where not one."""
+
+    warms: bool = True
+    """Whether what needs it is done once before anything is counted."""
 
     settle_s: float = 2.0
     """Between runs on MinIO, which may go on reading behind a listing."""
@@ -48,10 +53,27 @@ class Sizes:
     heads_objects: int = 10_000
     heads_in_flight: int = 64
 
+    checksums_objects: int = 256
+    checksums_object_bytes: int = 8 << 20
+    checksums_files: tuple[Files, ...] = (
+        Files(16, folders=1, size_bytes=64 << 20),
+        Files(20_000, folders=200, size_bytes=10_000),
+    )
+
+    stores_gcs_objects: int = 200_000
+    stores_gcs_latency_ms: float = 20.0
+    stores_files: Files = Files(200_000, folders=1_000, size_bytes=10)
+    stores_http_files: Files = Files(5_000, folders=50, size_bytes=10)
+
+    enrich_objects: int = 20_000
+    enrich_object_bytes: int = 10_000
+    enrich_changed: int = 200
+
 
 FULL: Final = Sizes()
 QUICK: Final = Sizes(
     repeats=1,
+    warms=False,
     settle_s=0.0,
     minio_objects=2_000,
     minio_wandb_objects=20,
@@ -75,4 +97,14 @@ QUICK: Final = Sizes(
     folders_objects=2_000,
     heads_objects=300,
     heads_in_flight=8,
+    checksums_objects=3,
+    checksums_object_bytes=1 << 20,
+    checksums_files=(Files(100, folders=2, size_bytes=1_000),),
+    stores_gcs_objects=2_500,
+    stores_gcs_latency_ms=2.0,
+    stores_files=Files(300, folders=3, size_bytes=10),
+    stores_http_files=Files(30, folders=3, size_bytes=10),
+    enrich_objects=300,
+    enrich_object_bytes=1_000,
+    enrich_changed=3,
 )

@@ -23,14 +23,15 @@ OBJECTS_MAX: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool at its work of listing a bucket."""
+    """A tool at its work on a source: of listing a bucket, say."""
 
     name: str
     work: str
     distribution: str
     modules: Sequence[str]
     command: Callable[[str, int], list[str]]
-    """From a bucket, and a number of objects that only a tool of `is_partial` heeds."""
+    """From a bucket, or whatever is its source, and a number of objects, which a tool of
+    `is_partial` heeds."""
 
     count: Callable[[str], Counted]
     is_slow: bool = False
@@ -39,9 +40,14 @@ class Tool:
     is_partial: bool = False
     """Then it is given a part of the objects, as all of them would take it too long."""
 
+    times_itself: bool = False
+    """Then it says what its work took, without its start-up."""
+
     @property
     def version(self) -> str:
-        """Its version, as installed; empty for a checkout that was not."""
+        """Its version, as installed; empty for a checkout that was not, and for Python's own."""
+        if not self.distribution:
+            return ""
         try:
             return importlib.metadata.version(self.distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -56,10 +62,15 @@ class Tool:
 def indexer(bucket: str, *, in_flight: int | None = None) -> list[str]:
     """Our command, on a whole bucket."""
     flight = [] if in_flight is None else [f"--in-flight={in_flight}"]
+    return snapshot_of(f"s3://{bucket}", *flight)
+
+
+def snapshot_of(source: str, *options: str) -> list[str]:
+    """Our command, on a source of any kind."""
     return [
         *indexer_command(),
-        *("snapshot", f"s3://{bucket}", "--name=bench/objects", "--json"),
-        *(f"--max-objects={OBJECTS_MAX}", *flight),
+        *("snapshot", source, "--name=bench/objects", "--json"),
+        *(f"--max-objects={OBJECTS_MAX}", *options),
     ]
 
 
@@ -75,13 +86,27 @@ def count_snapshot(output: str) -> Counted:
     return Counted(said["objects"], {"requests": said["requests"], "elapsed_s": said["elapsed_s"]})
 
 
-def _neighbour(name: str) -> Callable[[str, int], list[str]]:
-    module = f"benchmarks.neighbours.with_{name}"
+def count_read(output: str) -> Counted:
+    """The same of a snapshot that reads what it lists, with the bytes of that."""
+    counted = count_snapshot(output)
+    return Counted(counted.objects, {**counted.figures, "bytes": json.loads(output)["bytes"]})
+
+
+def count_said(output: str) -> Counted:
+    """What a script of ours says in its last line, as JSON: `objects`, and figures."""
+    said = json.loads(output.splitlines()[-1])
+    return Counted(said.pop("objects"), said)
+
+
+def neighbour(name: str) -> Callable[[str, int], list[str]]:
+    """The command of a script beside this one that takes a source alone."""
+    module = f"benchmarks.neighbours.{name}"
     return lambda bucket, _objects: [sys.executable, "-m", module, bucket]
 
 
-def _wandb(bucket: str, objects: int) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.neighbours.with_wandb", bucket, str(objects)]
+def wandb(uri: str, objects: int) -> list[str]:
+    """W&B's references to the first objects of a source."""
+    return [sys.executable, "-m", "benchmarks.neighbours.with_wandb", uri, str(objects)]
 
 
 def _s5cmd(bucket: str, _objects: int) -> list[str]:
@@ -92,7 +117,8 @@ def _s5cmd(bucket: str, _objects: int) -> list[str]:
     return [str(Path(spec.origin).parent / "bin" / "s5cmd"), "ls", f"s3://{bucket}/*"]
 
 
-def _count_number(output: str) -> Counted:
+def count_number(output: str) -> Counted:
+    """The objects that a script of ours says in its last word."""
     return Counted(int(output.rsplit(maxsplit=1)[-1]))
 
 
@@ -112,14 +138,15 @@ OURS: Final = Tool(
 TOOLS: Final = (
     OURS,
     Tool("obstore list", "list to Arrow", "obstore", ("obstore", "arro3"),
-         _neighbour("obstore"), _count_number),
+         neighbour("with_obstore"), count_number),
     Tool("s5cmd ls", "list", "s5cmd", ("s5cmd",), _s5cmd, _count_lines),
     Tool("boto3 paginator", "list", "boto3", ("boto3",),
-         _neighbour("boto3"), _count_number, is_slow=True),
+         neighbour("with_boto3"), count_number, is_slow=True),
     Tool("aiobotocore paginator", "list", "aiobotocore", ("aiobotocore",),
-         _neighbour("aiobotocore"), _count_number, is_slow=True),
+         neighbour("with_aiobotocore"), count_number, is_slow=True),
     Tool("s3fs find", "list", "s3fs", ("s3fs",),
-         _neighbour("s3fs"), _count_number, is_slow=True),
+         neighbour("with_s3fs"), count_number, is_slow=True),
     Tool("wandb add_reference", "list, a HEAD each", "wandb", ("wandb", "boto3"),
-         _wandb, _count_number, is_slow=True, is_partial=True),
+         lambda bucket, objects: wandb(f"s3://{bucket}", objects), count_number,
+         is_slow=True, is_partial=True),
 )  # fmt: skip

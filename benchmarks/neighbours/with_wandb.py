@@ -1,6 +1,6 @@
-"""References the first objects of a bucket in a W&B artifact and prints how many entries it has.
+"""References the first objects of a source in a W&B artifact and prints how many entries it has.
 
-    python -m benchmarks.neighbours.with_wandb BUCKET OBJECTS_MAX
+    python -m benchmarks.neighbours.with_wandb URI OBJECTS_MAX
 
 The artifact is only made, never logged, so that no server of W&B has a part in it.
 """
@@ -12,10 +12,10 @@ import sys
 import wandb
 
 
-def main(bucket: str, objects_max: int) -> None:
+def main(uri: str, objects_max: int) -> None:
     """Counts the entries that `add_reference` returns."""
     artifact = wandb.Artifact("objects", type="dataset")
-    entries = artifact.add_reference(f"s3://{bucket}", max_objects=objects_max)
+    entries = artifact.add_reference(uri, max_objects=objects_max)
     print(len(entries))
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.goals import AIOBOTOCORE_HEAD, OUR_HEAD, OVER_HTTP
+from benchmarks.goals import (
+    AIOBOTOCORE_HEAD,
+    BARE_MD5,
+    FIRST,
+    ONE_THREAD,
+    OUR_HEAD,
+    OVER_HTTP,
+    SECOND,
+    TWO_THREADS,
+)
 from benchmarks.results import read
 from benchmarks.tools import OURS, TOOLS
-from tests.conftest import MACHINE_ENVIRONMENT
+from deploy.web_server import Kind
+from tests.conftest import MACHINE_ENVIRONMENT, WebFolder
 
 ROOT = Path(__file__).parent.parent.parent
 TIMEOUT_S = 300.0
@@ -60,6 +71,35 @@ def test_every_tool_that_is_here_is_compared(tmp_path: Path) -> None:
     }
     for tool in TOOLS:
         assert tool.is_installed or tool.name in done.stderr
+
+
+@pytest.mark.usefixtures("minio")
+def test_checksums_are_measured(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    done = bench("checksums", "enrich", "--results", str(file))
+    assert done.returncode == 0, done.stderr
+    found = {(one.workload["shape"], one.tool): one.figures for one in read(file)}
+    objects, files = "objects of 1 MiB", "files of 1 kB"
+    for tool in (OURS.name, BARE_MD5):
+        assert found[objects, tool]["bytes"] == 3 << 20
+    for tool in (OURS.name, ONE_THREAD, TWO_THREADS):
+        assert found[files, tool]["bytes"] == 100_000
+    assert all(figures["wall_s"] > 0 for figures in found.values())
+    first, second = found["objects of 1 kB", FIRST], found["objects of 1 kB", SECOND]
+    assert (first["checksums_read"], first["bytes_read"]) == (300, 300_000)
+    assert (second["checksums_read"], second["bytes_read"]) == (3, second["bytes_changed"])
+    assert second["checksums_carried"] == 297
+
+
+def test_other_stores_are_measured(tmp_path: Path, web_folder: Callable[[Kind], WebFolder]) -> None:
+    web_folder("nginx")  # else it is skipped
+    file = tmp_path / "results.jsonl"
+    done = bench("stores", "--results", str(file))
+    assert done.returncode == 0, done.stderr
+    found = {(one.workload["shape"], one.tool): one.figures for one in read(file)}
+    for shape, objects in (("gs", 2_500), ("file", 300), ("http", 30)):
+        assert found[shape, OURS.name]["objects"] == objects
+    assert found["file", "os.walk + os.stat"]["objects"] == 300
 
 
 def test_the_daemon_is_measured(tmp_path: Path) -> None:

@@ -11,14 +11,26 @@ from typing import Any
 
 import pytest
 
-from benchmarks import measure
+from benchmarks import filled, measure
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.goals import AIOBOTOCORE_HEAD, OBSTORE_HEAD, OUR_HEAD, outcomes
+from benchmarks.beside import Work, compare
+from benchmarks.filled import Files, body_of, kind_of, quick_folder
+from benchmarks.goals import (
+    AIOBOTOCORE_HEAD,
+    BARE_MD5,
+    FIRST,
+    OBSTORE_HEAD,
+    ONE_THREAD,
+    OUR_HEAD,
+    SECOND,
+    TWO_THREADS,
+    outcomes,
+)
 from benchmarks.measure import Counted, Endpoint, Run, RunFailed, Series, run
 from benchmarks.report import report
 from benchmarks.results import Measurement, Sitting, append, newest, read
 from benchmarks.sizes import QUICK
-from benchmarks.tools import OURS, TOOLS
+from benchmarks.tools import OURS, TOOLS, Tool, count_number, count_said
 
 ENDPOINT = Endpoint("http://127.0.0.1:9", "key", "secret", "us-east-1")
 BUSY = "import time\nwhile time.process_time() < {cpu_s}: pass\n"
@@ -79,6 +91,68 @@ def test_a_program_has_to_find_every_object() -> None:
     with pytest.raises(RunFailed, match="found 7 of 8 objects"):
         series.run(8)
     assert len(series.runs) == 1
+
+
+def test_a_program_may_say_itself_what_it_took() -> None:
+    said = 'print(\'a log\'); print(\'{"objects": 2, "wall_s": 7.5, "bytes": 15}\')'
+    series = Series(python(said), None, count_said)
+    series.run(2)
+    series.run(2)
+    assert series.figures()["wall_s"] == 7.5
+    assert series.samples()["wall_s"] == [7.5, 7.5]
+    assert series.figures()["cpu_s"] < 5
+    assert "start_wall_s" not in series.figures() | series.samples()
+
+
+def test_a_start_without_a_request_is_a_run_of_its_own() -> None:
+    series = Series(python("print(7)"), None, count_number, python(BUSY.format(cpu_s=0.3)))
+    series.start()
+    series.run(7)
+    assert series.figures()["start_cpu_s"] >= 0.3 > series.figures()["cpu_s"]
+
+
+# --- what is measured on -------------------------------------------------------------------------
+
+
+def test_files_are_as_many_and_as_large_as_they_should_be() -> None:
+    wanted = Files(7, folders=3, size_bytes=1000)
+    with quick_folder(wanted.bytes, wanted.count) as folder:
+        wanted.write(folder / "here")
+        found = [path for path in folder.rglob("*") if path.is_file()]
+        contents = {path.read_bytes() for path in found}
+        assert len(found) == len(contents) == 7
+        assert {len(content) for content in contents} == {1000}
+        assert len({path.parent for path in found}) == 3
+    assert not folder.exists()
+
+
+def test_bytes_follow_from_name_and_salt() -> None:
+    assert body_of(b"a", 100) == body_of(b"a", 100)
+    assert len({body_of(b"a", 100), body_of(b"b", 100), body_of(b"a", 100, "changed")}) == 3
+
+
+def test_a_folder_is_elsewhere_where_memory_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filled, "MEMORY", Path("/nowhere"))
+    with quick_folder(1, 1) as folder:
+        assert kind_of(folder) == "on a disk"
+
+
+def test_a_tool_that_fails_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    tools = [
+        Tool("good", "", "", (), lambda *_: python("print(3)"), count_number),
+        Tool("short", "", "", (), lambda *_: python("print(2)"), count_number),
+        Tool("broken", "", "", (), lambda *_: python("exit(1)"), count_number),
+        Tool("absent", "", "", ("no_such_module",), lambda *_: [], count_number),
+    ]
+    sitting = Sitting(None)
+    work = Work("stores", {"shape": "file"}, "source", 3, start_source="one")
+    compare(sitting, QUICK, work, tools)
+    assert [one.tool for one in sitting.measurements] == ["good"]
+    assert sitting.measurements[0].workload == {"shape": "file", "objects": 3}
+    assert len(sitting.failures) == 2
+    said = capsys.readouterr().err
+    assert "left out: absent" in said
+    assert "stores, file, short: " in said
 
 
 # --- the benchmarks ------------------------------------------------------------------------------
@@ -188,6 +262,42 @@ def test_a_run_no_longer_than_its_start_says_nothing() -> None:
     found = [minio_measurement(OURS.name, 0.9), minio_measurement("obstore list", 1.5)]
     assert found[0].figure("objects_per_s") is None
     assert outcomes(found) == []
+
+
+def checksums_measurement(tool: str, wall_s: float, **more: Any) -> Measurement:
+    figures = {"objects": 10, "bytes": 6e8, "wall_s": wall_s, "start_wall_s": 0.5}
+    machine = {"cpu": "a", "cores": 2, "python": "3.11"}
+    workload = {"shape": "files", "objects": 10, **more}
+    return Measurement("checksums", workload, tool, figures, machine=machine)
+
+
+def test_rates_in_bytes_are_compared() -> None:
+    found = [
+        checksums_measurement(OURS.name, 2.5),
+        checksums_measurement(BARE_MD5, 1.5),
+        checksums_measurement(TWO_THREADS, 1.0),
+        checksums_measurement(ONE_THREAD, 1.5),
+        checksums_measurement(ONE_THREAD, 2.5, shape="others"),
+    ]
+    assert {outcome.text: outcome.value for outcome in outcomes(found)} == {
+        "files: our rate to hashlib's on one core": 0.5,
+        "files: two threads to one": 2.0,
+    }
+    assert [outcome.is_reached for outcome in outcomes(found)] == [False, True]
+    assert found[0].figure("bytes_per_s") == 3e8
+    assert "| MB/s |" in report(found)
+
+
+def test_a_second_snapshot_is_to_read_what_changed() -> None:
+    figures = {"objects": 100, "wall_s": 1.0, "bytes_read": 20.0, "bytes_changed": 10.0}
+    found = [
+        Measurement("enrich", {}, FIRST, {**figures, "bytes_read": 1000.0}),
+        Measurement("enrich", {}, SECOND, figures),
+    ]
+    (outcome,) = outcomes(found)
+    assert outcome.value == 2.0
+    assert not outcome.is_reached
+    assert outcomes(found[:1]) == []
 
 
 def test_ours_is_the_first_tool() -> None:
