@@ -129,7 +129,18 @@ def test_artifacts_are_put(pair: Pair) -> None:
     asked = ("artifact", "put", "--name", "put/a", "--type", "model", "s3://few/")
     assert pair(*asked).output.startswith("put/a:v0  created\n")
     assert pair(*asked, "--json").document["created"] is False
-    assert "yet" in failed(pair("artifact", "put", "--name", "put/a", "data/", code=2), 2)
+    nothing = ("artifact", "put", "--name", "put/a", "/no-such-folder/")
+    assert "no-such-folder/ holds no objects" in failed(pair(*nothing, code=3), 3)
+
+
+def test_a_folder_and_a_bucket_are_put_together(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    asked = ("snapshot", f"files=file://{tmp_path}/", "few=s3://few/", "--name", "put/both")
+    shown = pair(*asked, "--exclude", "few/**", "--dry-run").output
+    assert "+ files/a.txt\n" in shown
+    assert ": 1 of 1 objects would be kept (1 B)" in shown
+    assert pair(*asked, "--exclude", "few/**", "--json").document["objects"] == 1
+    assert pair("ls", "put/both:v0", "--json").document["checksum_algorithm"] == "md5"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +154,11 @@ def test_artifacts_are_put(pair: Pair) -> None:
         (2, ["s3://few/", "--type", "two words"], "two words"),
         (2, ["s3://few/", "--name", "artifact"], "project/artifact"),
         (2, ["s3://few/", "--max-objects", "0"], "from 1 to"),
-        (2, ["few"], "s3://bucket/prefix/"),
+        (3, ["/no/few"], "neither an object"),
+        (2, ["/no/few", "s3://few/"], "needs a mount"),
+        (2, ["s3://few/", "--include", "a**"], "whole folders"),
+        (2, ["s3://few/", "--as-of", "yesterday"], "2026-03-01T12:00:00Z"),
+        (2, ["s3://few/", "--as-of", "2026-01-01T00:00:00Z"], "keeps no versions"),
         (2, ["ftp://few/"], "'ftp'"),
         (2, ["s3://few/", "--profile", "nobody"], "nobody"),
         (2, ["s3://few/", "--endpoint-url", "localhost:9000"], "localhost:9000"),
@@ -210,7 +225,7 @@ def test_entries_below_a_prefix_are_listed(prefix: str, filled: Pair) -> None:
         (2, ["ls", "filled/a", "--prefix", "x"], "--prefix"),
         (2, ["note", "filled/a:v0", "n" * 100_001], "100,001"),
         (3, ["doctor", "s3://nowhere/"], "no such bucket"),
-        (2, ["doctor", "http://host/"], "http"),
+        (2, ["doctor", "ftp://host/"], "ftp"),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -290,7 +305,11 @@ def test_jobs_are_listed_shown_and_followed(pair: Pair) -> None:
     assert command("snapshot", "s3://few/", "--name", "jobs/a").code == 0
     failed(command("snapshot", "s3://images/", "--name", "jobs/b", "--max-objects", "10"), 4)
     refused, made = command("jobs", "ls", "--limit", "2", "--json").documents
-    assert (made["state"], made["name"], made["uri"]) == ("succeeded", "jobs/a", "s3://few/")
+    assert (made["state"], made["name"], made["sources"]) == (
+        "succeeded",
+        "jobs/a",
+        ["s3://few/"],
+    )
     assert made["result"]["ref"] == "jobs/a:v0"
     assert (refused["state"], refused["problem"]["code"]) == ("failed", "limit-exceeded")
     head, newest, *_ = command("jobs", "ls").output.splitlines()

@@ -64,7 +64,7 @@ WRONG_BODIES: list[tuple[str, str]] = [
     ('"\\ud800"', "body"),
     (json.dumps({**ORDER, "colour": "red"}), "unknown field `colour`"),
     (json.dumps({"uri": "s3://bucket/"}), "missing required field `name`"),
-    (json.dumps({**ORDER, "uri": 3}), "Expected `str`"),
+    (json.dumps({**ORDER, "uri": 3}), "Expected `str | null`"),
     (json.dumps({**ORDER, "max_objects": "10"}), "max_objects"),
     (json.dumps({**ORDER, "max_objects": 0}), "no limit for objects"),
     (json.dumps({**ORDER, "max_objects": -5}), "no limit for objects"),
