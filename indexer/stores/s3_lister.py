@@ -104,7 +104,7 @@ class S3Lister:
         else:
             place = {} if after is None else {_BEGINNING[operation]: self._key(after)}
             # Some servers begin with the very key that they are to begin after.
-            told = after if versions else None
+            told = after
         body = await self._ask(operation, below, place, rows)
         with said_of(self.uri), self._as_asked():
             question = Question(operation, self.prefix.encode(), told, self._as_of)
@@ -120,7 +120,7 @@ class S3Lister:
         token: str | None = None,
         rows: int = PAGE_ROWS,
     ) -> Listing:
-        """Like `list`, but goes on while all that came are versions of a key that is undecided.
+        """Like `list`, but goes on while nothing that came decides on a key that was not told yet.
 
         Raises `UsageError` when there are too many of them.
         """
@@ -130,7 +130,7 @@ class S3Lister:
         pages = 1
         while listing.is_undecided and listing.more:
             if listing.token in (None, token):
-                raise BrokenListing(f"{self.uri}: the server does not go on with a key's versions")
+                raise BrokenListing(f"{self.uri}: the server does not go on when asked to")
             if pages == VERSION_PAGES_MAX:
                 raise UsageError(
                     f"{self.uri}: {listing.keys[-1]!r} has more than {pages * rows:,} versions "

@@ -157,11 +157,11 @@ class ProbingLister(S3Lister):
 
 
 async def probe(lister: S3Lister, server: str) -> Facts:
-    """Asks for a page, and then for what comes after two keys on it, and compares.
+    """Asks for a page, and then for what comes after a key that is not there, and compares.
 
-    One of the two is there and one is not. The lister lists by ListObjects from then on if the
-    server does not know ListObjectsV2, or does not honour its start-after. Raises what the list
-    operation raises.
+    A server that goes on with the key after that would leave one out without a sign. The lister
+    lists by ListObjects from then on if the server does not know ListObjectsV2, or does not honour
+    its start-after. Raises what the list operation raises.
     """
     page = await _first_page(lister)
     facts = await _facts(lister, server, page)
@@ -183,17 +183,14 @@ async def _facts(lister: S3Lister, server: str, page: Listing) -> Facts:
     facts = Facts(server, encodes_urls=page.is_url_encoded, has_v2=lister.has_v2)
     if len(keys) <= PROBE_KEYS:
         return facts
-    probed = await _page_after(lister, Key(keys[0]))
+    after, expected = _place(keys, lister.prefix)
+    probed = await _page_after(lister, after)
     following = paths_of(probed.rows)
-    starts_after = bool(following) and following == keys[1 : 1 + len(following)]
-    if starts_after and (between := _between(keys, lister.prefix)) is not None:
-        later = await _page_after(lister, between)
-        starts_after = paths_of(later.rows)[:1] == keys[1:2]
     return replace(
         facts,
         resume="directory" if _is_of_directories(probed.token) else "range",
-        starts_after=starts_after,
-        says_more=probed.more if len(keys) > 1 + len(following) else None,
+        starts_after=bool(following) and following == expected[: len(following)],
+        says_more=probed.more if len(expected) > len(following) else None,
         is_ordered=is_ascending(keys) and is_ascending(following),
         caps_pages=len(keys) <= PAGE_ROWS and len(following) <= PROBE_KEYS,
         page_entries=len(keys),
@@ -246,12 +243,25 @@ async def _first_page(lister: S3Lister) -> Listing:
     return await lister.list(versions=False, after=None)
 
 
+def _place(keys: Sequence[bytes], prefix: str) -> tuple[Key, Sequence[bytes]]:
+    """Where to begin, so that it shows whether a server begins there, and the keys that follow.
+
+    That is before all but a few keys: of too few that follow nothing can be learned.
+    """
+    for row in range(len(keys) - PROBE_KEYS):
+        if (between := _between(keys[row:], prefix)) is not None:
+            return between, keys[row + 1 :]
+    # There is no room between them. What begins at the first one might be a listing from the start.
+    return Key(keys[1]), keys[2:]
+
+
 def _between(keys: Sequence[bytes], prefix: str) -> Key | None:
     """A key that is not there between the first two that are; None where there is no room."""
     if len(keys) < 2:  # noqa: PLR2004 - two
         return None
     between = keys[0] + b"!"
-    is_free = keys[0] < between < keys[1] and len(prefix.encode()) + len(between) <= KEY_BYTES_MAX
+    is_free = keys[0] < between < keys[1]
+    is_free = is_free and len(prefix.encode()) + len(between) <= KEY_BYTES_MAX
     return Key(between) if is_free else None
 
 

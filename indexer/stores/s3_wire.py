@@ -57,7 +57,7 @@ _NANOSECONDS: Final = pa.timestamp("ns", "UTC")
 class Question:
     """What was asked for: keys below `prefix`, for ListObjectVersions as they were at `as_of`.
 
-    `told` is a key that is not to be told again, though versions of it may come.
+    `told` is a key that is not to be told again, though it, or versions of it, may come.
     """
 
     operation: Operation
@@ -74,7 +74,7 @@ class Listing:
     delete markers, and `keys` are the keys of those, in order; `first` and `last` are the first and
     last key that it decides on, below the prefix. `first_is_latest` is false when the response
     begins in the middle of a key's versions. `token` continues the listing where the server keeps a
-    cursor. `is_undecided` is true when it lists versions and decides on no key, `is_v1` when the
+    cursor. `is_undecided` is true when it lists something and decides on no key, `is_v1` when the
     answer is one to ListObjects.
     """
 
@@ -108,6 +108,8 @@ def parse_listing(body: bytes, question: Question) -> Listing:
     if versions and keys:
         columns, keys, shown = _shown(columns, keys, question, marker, more=more)
     else:
+        if keys and keys[0] == question.told:
+            columns, keys = {name: column[1:] for name, column in columns.items()}, keys[1:]
         first, last = (keys[0], keys[-1]) if keys else (None, None)
         shown = Shown(None, first, last, first_is_latest=True)
     return Listing(

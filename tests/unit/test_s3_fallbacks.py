@@ -117,7 +117,12 @@ LACKING: dict[str, dict[str, Any]] = {
     "short pages by the first listing": {"lack_v2": True, "short_pages": True},
     "empty pages by the first listing": {"lack_v2": True, "empty_page_every": 3},
     "no encoding": {"ignore_encoding": True},
+    "begins with the key": {"inclusive_markers": True},
+    "begins with the key of one": {"inclusive_markers": True, "lack_v2": True, "page_keys_max": 2},
 }
+
+
+LACKS_V2 = {"lack_v2", "ignore_list_type", "ignore_start_after"}
 
 
 @pytest.mark.parametrize("slots", [1, 8])
@@ -128,12 +133,13 @@ async def test_what_is_lacking_is_done_without(
 ) -> None:
     found, source = await listed(connected, bucket, slots=slots, **{**PAGES, **faults})
     assert found == keys
-    lacks_v2 = bool(faults.keys() - {"ignore_encoding"})
+    lacks_v2 = bool(faults.keys() & LACKS_V2)
     assert source.abilities["list_objects_v2"] == ("no" if lacks_v2 else "yes")
     assert source.record["operation"] == ("ListObjects" if lacks_v2 else "ListObjectsV2")
     assert source.abilities["url_encoding"] == ("no" if "ignore_encoding" in faults else "yes")
     # Too few keys were on the first page to tell, where pages are short.
-    may_be = {"yes", "not known"} if "short_pages" in faults else {"yes"}
+    is_short = faults.keys() & {"short_pages", "page_keys_max"}
+    may_be = {"yes", "not known"} if is_short else {"yes"}
     assert source.abilities["starts_after_a_key"] in may_be
     assert source.store.properties.parallel
     assert source.abilities["known_from"] == "its answers"

@@ -131,7 +131,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Delete markers come after the versions of a page, not where their keys stand."""
 
     inclusive_markers: bool = False
-    """A listing begins with its key-marker, not after it, where no version-id-marker is given."""
+    """A listing begins with its start-after or key-marker, not after it, where neither a token nor
+    a version-id-marker is given."""
 
     minio_markers: bool = False
     """NextKeyMarker is `KEY[minio_cache:v2,return:]`, which is understood as a key-marker too."""

@@ -111,7 +111,7 @@ def _start(listing: Listing) -> Mark | None:
     if faults.ignore_start_after and query.operation != "ListObjects" and not is_token:
         listing.strike("ignore_start_after")
         return None
-    if faults.inclusive_markers and query.operation == "ListObjectVersions" and not is_token:
+    if faults.inclusive_markers and not is_token:
         listing.strike("inclusive_markers")
         return Mark(just_before(after.key))
     if faults.minio_markers:
