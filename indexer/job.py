@@ -48,7 +48,7 @@ async def run_job(
         before = Before(await tracker.manifest(parent.digest), parent.checksum)
     scans, shards = await _scan_all(request, reach, tools, before)
     manifest = _manifest(request, scans, shards)
-    record = _record(request, scans, manifest, started_at, tools)
+    record = _record(request, scans, started_at, tools)
     expected = parent
     if record.consistency is Consistency.PARTIAL:
         expected = await tracker.parent(request.name, partial=True)
@@ -123,8 +123,8 @@ def _manifest(
             tiles = sorted(scan.tiles, key=_by_start)
             assert [tiles[0].keys.after, tiles[-1].keys.through] == [None, None]
             assert all(a.keys.through == b.keys.after for a, b in pairwise(tiles))
-        kept = sum(tile.kept for scan in scans for tile in scan.tiles)
-        assert kept - sum(scan.gone for scan in scans) == manifest.rows
+    kept = sum(tile.kept for scan in scans for tile in scan.tiles)
+    assert kept - sum(scan.gone for scan in scans) == manifest.rows
     return manifest
 
 
@@ -143,7 +143,6 @@ def _nothing(request: SnapshotRequest, scans: Sequence[Scan]) -> str:
 def _record(
     request: SnapshotRequest,
     scans: Sequence[Scan],
-    manifest: Manifest,
     started_at: datetime,
     tools: SliceTools,
 ) -> ScanRecord:
@@ -155,7 +154,7 @@ def _record(
     return ScanRecord(
         started_at=started_at,
         finished_at=tools.clock.now(),
-        listed=_listed(scans, manifest),
+        listed=_listed(request, scans),
         consistency=consistency,
         tiling=_tiling(request, scans),
         as_of=request.as_of,
@@ -185,9 +184,12 @@ def _consistency(request: SnapshotRequest, scans: Sequence[Scan], pages: int) ->
     return Consistency.INSTANT if request.as_of or is_one_look else Consistency.WINDOW
 
 
-def _listed(scans: Sequence[Scan], manifest: Manifest) -> int:
+def _listed(request: SnapshotRequest, scans: Sequence[Scan]) -> int:
+    """How many objects the version is of, before filters. How many more were listed when it was
+    found out that there are too many depends on what was under way, and says nothing.
+    """
     if any(scan.is_partial for scan in scans):
-        return manifest.rows
+        return request.objects_max
     return sum(scan.listed for scan in scans)
 
 
@@ -205,6 +207,11 @@ def _notices(scans: Sequence[Scan], touched: int | None, gone: int) -> tuple[str
         said.append(
             f"{touched:,} objects were written while they were listed{of_them}: the version is of "
             f"no single moment."
+        )
+    elif gone:
+        said.append(
+            f"{gone:,} objects that were listed were gone when they were looked at, and are left "
+            f"out."
         )
     return tuple(dict.fromkeys(said))
 

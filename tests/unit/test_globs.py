@@ -121,9 +121,7 @@ def test_a_path_made_from_a_glob_is_matched(tokens: list[Token], data: st.DataOb
         elif kind == "set":
             path += data.draw(st.sampled_from(text))
         elif kind == "other":
-            path += data.draw(
-                st.sampled_from("xyzé").filter(lambda one, text=text: one not in text)
-            )
+            path += data.draw(st.sampled_from(sorted(set("xyzé") - set(text))))
         else:
             path += data.draw(pieces[kind])
     assert matches(written(tokens), path)
