@@ -209,7 +209,7 @@ class App:
                         counters=counters,
                         clock=self._clock,
                     )
-                    yield Reached(resilient, lambda: min(caps.in_flight, share()))
+                    yield Reached(resilient, lambda: min(caps.in_flight, share()), caps.in_flight)
 
         return reach
 

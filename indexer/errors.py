@@ -146,9 +146,9 @@ class LimitExceeded(IndexerError):
 
     def __init__(self, objects_max: int, uri: str) -> None:
         super().__init__(
-            f"{uri} holds more than {objects_max:,} objects, the limit of this snapshot; nothing "
-            f"was recorded. Raise the limit with --max-objects, or keep the first {objects_max:,} "
-            f"in key order with --on-limit partial."
+            f"there are more than {objects_max:,} objects in {uri}, the limit of this snapshot; "
+            f"nothing was recorded. Raise the limit with --max-objects, or keep the first "
+            f"{objects_max:,} in key order with --on-limit partial."
         )
 
 

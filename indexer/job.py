@@ -49,7 +49,7 @@ async def run_job(
         before = Before(manifest, parent.checksum, parent.seen_at)
     scans, shards = await _scan_all(request, reach, tools, before)
     manifest = _manifest(request, scans, shards)
-    record = _record(request, scans, manifest, started_at, tools)
+    record = _record(request, scans, started_at, tools)
     expected = parent
     if record.consistency is Consistency.PARTIAL:
         expected = await tracker.parent(request.name, partial=True)
@@ -124,8 +124,8 @@ def _manifest(
             tiles = sorted(scan.tiles, key=_by_start)
             assert [tiles[0].keys.after, tiles[-1].keys.through] == [None, None]
             assert all(a.keys.through == b.keys.after for a, b in pairwise(tiles))
-        kept = sum(tile.kept for scan in scans for tile in scan.tiles)
-        assert kept - sum(scan.gone for scan in scans) == manifest.rows
+    kept = sum(tile.kept for scan in scans for tile in scan.tiles)
+    assert kept - sum(scan.gone for scan in scans) == manifest.rows
     return manifest
 
 
@@ -144,7 +144,6 @@ def _nothing(request: SnapshotRequest, scans: Sequence[Scan]) -> str:
 def _record(
     request: SnapshotRequest,
     scans: Sequence[Scan],
-    manifest: Manifest,
     started_at: datetime,
     tools: SliceTools,
 ) -> ScanRecord:
@@ -156,7 +155,7 @@ def _record(
     return ScanRecord(
         started_at=started_at,
         finished_at=tools.clock.now(),
-        listed=_listed(scans, manifest),
+        listed=_listed(request, scans),
         consistency=consistency,
         tiling=_tiling(request, scans),
         as_of=request.as_of,
@@ -186,9 +185,12 @@ def _consistency(request: SnapshotRequest, scans: Sequence[Scan], pages: int) ->
     return Consistency.INSTANT if request.as_of or is_one_look else Consistency.WINDOW
 
 
-def _listed(scans: Sequence[Scan], manifest: Manifest) -> int:
+def _listed(request: SnapshotRequest, scans: Sequence[Scan]) -> int:
+    """How many objects the version is of, before filters. How many more were listed when it was
+    found out that there are too many depends on what was under way, and says nothing.
+    """
     if any(scan.is_partial for scan in scans):
-        return manifest.rows
+        return request.objects_max
     return sum(scan.listed for scan in scans)
 
 
@@ -206,6 +208,11 @@ def _notices(scans: Sequence[Scan], touched: int | None, gone: int) -> tuple[str
         said.append(
             f"{touched:,} objects were written while they were listed{of_them}: the version is of "
             f"no single moment."
+        )
+    elif gone:
+        said.append(
+            f"{gone:,} objects that were listed were gone when they were looked at, and are left "
+            f"out."
         )
     return tuple(dict.fromkeys(said))
 

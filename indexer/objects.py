@@ -56,12 +56,21 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The state of an object that is meant; what is None was not told and is not compared."""
+    """The state of an object that is meant; what is None was not told and is not compared.
+
+    A version id of `null` names the version that was written while none were kept. Another may have
+    taken its place, so that the rest is compared as well.
+    """
 
     size: int
     etag: str | None = None
     version_id: str | None = None
     mtime_ns: int | None = None
+
+    @property
+    def tells_state(self) -> bool:
+        """Whether more than the size tells that bytes are of the same state as others."""
+        return (self.etag, self.version_id, self.mtime_ns) != (None, None, None)
 
 
 def page_of_heads(rows: Iterable[tuple[bytes, Head]]) -> Page:

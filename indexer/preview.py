@@ -25,7 +25,9 @@ from indexer.sources import Source
 
 
 async def run_preview(request: SnapshotRequest, reach: Reach, tools: SliceTools) -> Preview:
-    """Lists what a request names. Raises what a snapshot of it would, while it lists."""
+    """Lists what a request names. Raises what a snapshot of it would, while it lists; more objects
+    than its limit are an error also where a snapshot would keep the first of them.
+    """
     request = replace(request, on_limit="error", slice_pages_max=OBJECTS_MAX)
     looks: list[_Look] = []
     for source in request.sources:

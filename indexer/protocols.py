@@ -99,10 +99,10 @@ class Store(Protocol):
     strongest one is told.
 
     `read` writes bytes `start` up to (not with) `end`, or the last one, of an object into `sink`,
-    as they come. They are of the version of `pin` or, where that names none, of an object that
-    still has its ETag, modification time and size; else it raises `ObjectChanged`, at the latest
-    after the last byte. A body that ends early raises `StoreUnavailable`. A store without `ranges`
-    is read whole.
+    as they come. They are of the version of `pin` or, where that names none or `null`, of an object
+    that still has its ETag, modification time and size; else it raises `ObjectChanged`, at the
+    latest after the last byte. A body that ends early raises `StoreUnavailable`. A store without
+    `ranges` is read whole.
 
     Raises `BrokenListing`, `AccessDenied`, `NoSuchSource`, `NoSuchObject`, and `StoreUnavailable`
     for what may be tried again. Many calls may be under way at once.

@@ -9,18 +9,20 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from indexer.errors import Ability, AmbiguousSource, IndexerError, said_of
+from indexer.errors import Ability, AmbiguousSource, IndexerError, LimitExceeded, said_of
 from indexer.globs import Selector
 from indexer.keyspace import Key, KeyRange
+from indexer.limits import IN_FLIGHT_DEFAULT
 from indexer.manifest import Manifest, SourceRef
 from indexer.page import Page, empty_page, paths_of
 from indexer.pipeline.carry import Carry
@@ -47,10 +49,13 @@ from workers.local import LocalExecutor
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A source's server. `slots` tells how many requests to it may be under way just now."""
+    """A source's server. `slots` tells how many list requests to it may be under way just now,
+    `in_flight` how many requests there may ever be.
+    """
 
     connection: Connection
     slots: Callable[[], int]
+    in_flight: int = IN_FLIGHT_DEFAULT
 
 
 class Look(Protocol):
@@ -78,16 +83,17 @@ class Before:
         """The digests of its shards."""
         return [shard.digest for shard in self.manifest.shards]
 
-    def carry(self, tracker: Tracker, source: SourceRef, wanted: str, asked: str) -> Carry | None:
+    def carry(self, tracker: Tracker, ref: SourceRef, wanted: str, asked: str) -> Carry | None:
         """Its checksums, for entries of a source that are to have the checksum `wanted`; None where
         there are none to be used.
 
+        By ETags, and times even more, an object is known only at the place where it was before.
         `asked` is what the whole snapshot was asked for. What a store knows is carried over only if
         that was asked for then too: nothing else tells it from what was read.
         """
-        if wanted == "none" or (wanted == "store" and asked != self.checksum):
+        if ref not in self.manifest.sources:
             return None
-        if source not in self.manifest.sources:
+        if wanted == "none" or (wanted == "store" and asked != self.checksum):
             return None
         algorithm = None if wanted == "store" else wanted
         return Carry(self.manifest, tracker.shard, self.seen_at, algorithm=algorithm)
@@ -185,7 +191,8 @@ class SourceScan:
         self, reached: Reached, source: OpenedSource, look: AnyLook, listed_before: int
     ) -> AnyLook:
         """Lists the folder and looks for the object, as `_scan` does."""
-        context, channel = self._context(reached, source), new_channel()
+        ref = SourceRef(source.folder, self._source.mount)
+        context, channel = self._context(reached, source, ref), new_channel()
         work = msgspec.structs.replace(self._work(source.folder), objects_before=listed_before)
         listing = listing_of(context, work, channel)
         lone: list[LoneObject] = []
@@ -201,8 +208,11 @@ class SourceScan:
                 group.create_task(take())
                 if self._may_be_object:
                     group.create_task(self._look_for_object(reached, source, lone))
-        for found in lone:
-            look.take(found.row)
+        if lone:
+            if any(tile.listed for tile in listing.tiles):
+                raise self._ambiguous(source)
+            self._count_object(listed_before)
+            look.take(lone[0].row)
         return look
 
     async def _scan(self, reached: Reached, source: OpenedSource, listed_before: int) -> Scan:
@@ -220,7 +230,7 @@ class SourceScan:
                 raise self._ambiguous(source)
             scan.ref = SourceRef(str(self._uri), self._source.mount)
             scan.record["uri"] = str(self._uri)
-            await self._take_object(reached, source, scan, lone[0])
+            await self._take_object(reached, source, scan, lone[0], listed_before)
         notices = [found.notices for found in lone] or [source.notices]
         scan.notices = (*source.warnings, *notices[0]())
         scan.is_one_look = self._wanted.is_listed(source.store.properties)
@@ -256,14 +266,13 @@ class SourceScan:
         if self._request.keeps_first:
             await self._list_first(reached, source, scan, listed_before)
             return
-        await self._list(
-            self._context(reached, source), self._work(source.folder), scan, listed_before
-        )
+        await self._list(reached, source, scan, listed_before)
 
     async def _list(
-        self, context: SliceContext, work: SliceWork, scan: Scan, listed_before: int
+        self, reached: Reached, source: OpenedSource, scan: Scan, listed_before: int
     ) -> None:
         """Lists by slices, until everything is listed."""
+        context, work = self._context(reached, source, scan.ref), self._work(source.folder)
         executor = LocalExecutor(partial(run_range, context), slots=1)
         ranges = work.ranges
         touched = 0
@@ -283,7 +292,7 @@ class SourceScan:
         self, reached: Reached, source: OpenedSource, scan: Scan, listed_before: int
     ) -> None:
         """Lists until the first objects are known that may be kept, and keeps those."""
-        context = self._context(reached, source)
+        context = self._context(reached, source, scan.ref)
         objects_max = max(0, self._request.objects_max - listed_before)
         work = msgspec.structs.replace(
             self._work(source.folder), objects_max=objects_max, objects_before=0,
@@ -303,28 +312,47 @@ class SourceScan:
                     # What lies beyond the first objects is not wanted.
                     break
             scan.is_partial = assembler.stretches[0].rows > objects_max
-            await self._fill(context, source, scan, assembler.take_first(objects_max))
+            await self._fill(context, source.folder, scan, assembler.take_first(objects_max))
 
     async def _take_object(
-        self, reached: Reached, source: OpenedSource, scan: Scan, lone: LoneObject
-    ) -> None:
-        now = self._tools.clock.now()
-        selector = self._selector()
-        kept = 1 if selector is None else selector.select(lone.row).num_rows
-        scan.tiles = [Tile(KeyRange(), 1, kept, pages=1, started_at=now, finished_at=now)]
-        context = self._context(reached, source, lone)
-        await self._fill(context, source, scan, _just(lone.row))
-
-    async def _fill(
         self,
-        context: SliceContext,
+        reached: Reached,
         source: OpenedSource,
         scan: Scan,
-        pages: AsyncIterator[Page],
+        lone: LoneObject,
+        listed_before: int,
     ) -> None:
-        """Filters and enriches pages that are all there is of the source."""
+        scan.is_partial = not self._count_object(listed_before)
+        now = self._tools.clock.now()
+        scan.tiles = [Tile(KeyRange(), listed=1, kept=0, pages=1, started_at=now, finished_at=now)]
+        context = replace(self._context(reached, source, scan.ref), store=lone.store)
+        pages = _each_of([] if scan.is_partial else [lone.row])
+        await self._fill(context, str(self._uri.parent), scan, pages)
+
+    def _count_object(self, listed_before: int) -> bool:
+        """Counts the lone object as listed; whether it is one of those that may be kept.
+
+        Raises `LimitExceeded`.
+        """
+        self._tools.counters.objects_listed += 1
+        objects_max = self._request.objects_max
+        if listed_before < objects_max:
+            return True
+        if not self._request.keeps_first:
+            raise LimitExceeded(objects_max, self._request.title)
+        return False
+
+    async def _fill(
+        self, context: SliceContext, folder: str, scan: Scan, pages: AsyncIterator[Page]
+    ) -> None:
+        """Filters and enriches pages that are all there is of the source, and counts what is kept
+        of its tiles.
+        """
         channel = new_channel()
         selector = self._selector()
+        scan.tiles.sort(key=lambda tile: (tile.keys.after is not None, tile.keys.after or b""))
+        for tile in scan.tiles:
+            tile.kept = 0
 
         async def give() -> None:
             after: Key | None = None
@@ -332,30 +360,29 @@ class SourceScan:
                 async for page in pages:
                     last = Key(paths_of(page)[-1])
                     kept = page if selector is None else selector.select(page)
+                    _count_kept(scan.tiles, paths_of(kept))
                     await channel.send(ListedRows(KeyRange(after, last), kept))
                     after = last
                 await channel.send(ListedRows(KeyRange(after), empty_page()))
 
-        result = await run_pages(context, self._work(source.folder), channel, give)
+        with said_of(str(self._source)):
+            result = await run_pages(context, self._work(folder), channel, give)
         scan.stretches, scan.gone, scan.touched = result.stretches, result.gone, result.touched
 
     def _selector(self) -> Selector | None:
         filters = self._request.filters
         return filters.selector(self._source.path_prefix) if filters else None
 
-    def _context(
-        self, reached: Reached, source: OpenedSource, lone: LoneObject | None = None
-    ) -> SliceContext:
-        before, asked = self._before, self._request.checksum or "default"
-        carry = None
+    def _context(self, reached: Reached, source: OpenedSource, ref: SourceRef) -> SliceContext:
+        before, carry = self._before, None
         if before is not None:
-            uri = source.folder if lone is None else str(self._uri)
-            ref = SourceRef(uri, self._source.mount)
+            asked = self._request.checksum or "default"
             carry = before.carry(self._tools.tracker, ref, self._wanted.checksum, asked)
         return SliceContext(
             tools=self._tools,
-            store=source.store if lone is None else lone.store,
+            store=source.store,
             slots=reached.slots,
+            in_flight=reached.in_flight,
             known=before.shards if before else (),
             carry=carry,
             opened_at=source.opened_at if self._request.as_of is None else None,
@@ -365,6 +392,7 @@ class SourceScan:
         request = self._request
         return SliceWork(
             title=str(self._source),
+            limited=request.title,
             folder=folder,
             ranges=[KeyRange()],
             seeds=self._before.seeds(self._source.path_prefix) if self._before else [],
@@ -380,5 +408,18 @@ class SourceScan:
         )
 
 
-async def _just(page: Page) -> AsyncIterator[Page]:
-    yield page
+async def _each_of(pages: Sequence[Page]) -> AsyncIterator[Page]:
+    for page in pages:
+        yield page
+
+
+def _count_kept(tiles: Sequence[Tile], paths: Sequence[bytes]) -> None:
+    """Counts rows that are kept to the tiles that listed them; both ascend."""
+    ends = [tile.keys.through for tile in tiles if tile.keys.through is not None]
+    start = 0
+    while start < len(paths):
+        tile = tiles[bisect_left(ends, paths[start])]
+        through = tile.keys.through
+        end = len(paths) if through is None else bisect_right(paths, through)
+        tile.kept += end - start
+        start = end

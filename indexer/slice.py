@@ -27,6 +27,7 @@ from indexer.errors import said_of
 from indexer.globs import Filters
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import (
+    IN_FLIGHT_DEFAULT,
     PAGES_BUFFERED_BYTES_MAX,
     PAGES_BUFFERED_MAX,
     SEALS_IN_FLIGHT_MAX,
@@ -67,7 +68,8 @@ class SliceTools:
 
 @dataclass(frozen=True, slots=True)
 class SliceContext:
-    """What a slice works with. `slots` tells how many requests may be under way just now.
+    """What a slice works with. `slots` tells how many list requests may be under way just now,
+    `in_flight` how many requests there may ever be.
 
     `known` are digests of shards that the tracker surely holds. `carry` has the checksums of the
     version before; what was modified after `opened_at`, by the server's clock, was touched while it
@@ -77,16 +79,22 @@ class SliceContext:
     tools: SliceTools
     store: Store
     slots: Callable[[], int]
+    in_flight: int = IN_FLIGHT_DEFAULT
     known: Collection[str] = ()
     carry: Carry | None = None
     opened_at: datetime | None = None
 
+    @property
+    def touched_after(self) -> datetime | None:
+        """What was modified after this was touched while it was scanned."""
+        return self.opened_at and self.opened_at + timedelta(seconds=TOUCHED_SLACK_S)
+
 
 class SliceWork(msgspec.Struct, frozen=True):
-    """What a slice is to do: list `ranges`, at most `pages_max` pages of them.
+    """What a slice is to do: list `ranges` of the source `title`, at most `pages_max` pages.
 
     `seeds` are keys at which the ranges may well be cut. Not more than `objects_max` objects may be
-    listed of the sources that `title` names, of which earlier slices have listed `objects_before`.
+    listed of the sources that `limited` names, of which `objects_before` were listed before.
     With `keeps_first`, the first so many of these ranges are wanted, and one more, just as they are
     listed; else the rows that `filters` keep are filled as `wanted`.
 
@@ -96,6 +104,7 @@ class SliceWork(msgspec.Struct, frozen=True):
     """
 
     title: str
+    limited: str
     folder: str
     ranges: list[KeyRange]
     seeds: list[Key]
@@ -181,7 +190,7 @@ def listing_of(
         slots=context.slots,
         limit=Limit(
             task.objects_max,
-            task.title,
+            task.limited,
             counted=task.objects_before,
             keeps_first=task.keeps_first,
         ),
@@ -201,7 +210,7 @@ async def run_pages(
 ) -> PagesResult:
     """Enriches and assembles the pages that `give` sends into `listed`."""
     tools = context.tools
-    placing = Placing(task.path_prefix, task.space, context.opened_at)
+    placing = Placing(task.path_prefix, task.space, context.touched_after)
     enricher, enriched = None, listed
     if not task.keeps_first and not task.wanted.is_listed(context.store.properties):
         enricher, enriched = enricher_of(context, task), new_channel()
@@ -245,8 +254,9 @@ def enricher_of(context: SliceContext, task: SliceWork) -> Enricher:
         digester=digester,
         carry=context.carry,
         path_prefix=task.path_prefix,
-        slots=context.slots,
+        in_flight=context.in_flight,
         counters=tools.counters,
+        touched_after=context.touched_after,
         uri_of=partial(uri_below, task.folder),
     )
 
@@ -286,20 +296,20 @@ def read_result(result: bytes) -> SliceAnswer:
 
 class Placing:
     """Where pages of a source stand in the space of paths; `touched` counts rows that were modified
-    after `opened_at`.
+    after `touched_after`.
     """
 
-    def __init__(self, path_prefix: bytes, space: KeyRange, opened_at: datetime | None) -> None:
+    def __init__(self, path_prefix: bytes, space: KeyRange, touched_after: datetime | None) -> None:
         self._prefix = path_prefix
         self._space = space
-        self._until = opened_at and opened_at + timedelta(seconds=TOUCHED_SLACK_S)
+        self._touched_after = touched_after
         self.touched = 0
 
     def place(self, listed: ListedRows) -> Stretch:
         """The stretch of a page."""
         page = listed.rows
-        if self._until is not None and "last_modified" in page.schema.names:
-            is_touched = pc.greater(page.column("last_modified"), self._until)
+        if self._touched_after is not None and "last_modified" in page.schema.names:
+            is_touched = pc.greater(page.column("last_modified"), self._touched_after)
             self.touched += pc.sum(is_touched).as_py() or 0
         page = without_needless_times(page)
         if self._prefix:

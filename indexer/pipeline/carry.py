@@ -6,15 +6,18 @@ Invariants
     files, to the millisecond, and of the same source.
   * A file that was modified when it was last looked at, or later, may have been written once more
     within that moment: its times prove nothing.
-  * At most `PARENT_SHARDS_KEPT_MAX` shards of the version before are in memory.
+  * A shard of the version before is read once for all pages that ask for it at the same time; at
+    most `PARENT_SHARDS_KEPT_MAX` are kept, beside those that pages are being compared with.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import asyncio
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final
+from weakref import WeakValueDictionary
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -56,6 +59,7 @@ class Carry:
         self._rest_since = seen_at - timedelta(seconds=MODIFIED_SLACK_S)
         self._algorithm = algorithm
         self._kept: dict[str, pa.Table] = {}
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def checksums(self, page: Page, path_prefix: bytes = b"") -> dict[int, Checksum]:
         """The checksums of those rows of a page that are unchanged, by row.
@@ -76,16 +80,21 @@ class Carry:
         return found
 
     async def _shard(self, digest: str) -> pa.Table:
-        table = self._kept.pop(digest, None)
-        if table is None:
-            table = await self._read_shard(digest)
-        self._kept[digest] = table
-        while len(self._kept) > PARENT_SHARDS_KEPT_MAX:
-            del self._kept[next(iter(self._kept))]
-        return table
+        # A lock, not a task that all wait for: if its reader is cancelled, the next one reads.
+        async with self._reading.setdefault(digest, asyncio.Lock()):
+            table = self._kept.pop(digest, None)
+            if table is None:
+                table = await self._read_shard(digest)
+            self._kept[digest] = table
+            while len(self._kept) > PARENT_SHARDS_KEPT_MAX:
+                del self._kept[next(iter(self._kept))]
+            return table
 
     def _unchanged(self, page: Page, paths: pa.Array, before: pa.Table) -> dict[int, Checksum]:
         if "checksum" not in before.schema.names:
+            return {}
+        before = _between(before, paths[0].as_py(), paths[-1].as_py())
+        if not before.num_rows:
             return {}
         places = pc.index_in(paths, value_set=before.column("path").combine_chunks())
         rows = pa.array(range(page.num_rows), pa.int64()).filter(pc.is_valid(places))
@@ -109,6 +118,18 @@ class Carry:
                 pc.filter(rows, same).to_pylist(), *columns, strict=True
             )
         }
+
+
+def _between(rows: pa.Table, first: bytes, last: bytes) -> pa.Table:
+    """The rows from one path to another: a page is a small part of most shards."""
+    paths = rows.column("path")
+
+    def path_at(row: int) -> bytes:
+        return paths[row].as_py()  # type: ignore[no-any-return]
+
+    start = bisect_left(range(rows.num_rows), first, key=path_at)
+    end = bisect_right(range(rows.num_rows), last, lo=start, key=path_at)
+    return rows.slice(start, end - start)
 
 
 def _same(now: Page, then: pa.Table, rest_since: datetime) -> pa.ChunkedArray:

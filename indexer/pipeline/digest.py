@@ -13,7 +13,7 @@ from collections import deque
 from typing import Any
 
 from indexer.checksums import new_hash
-from indexer.errors import ObjectChanged, StoreUnavailable
+from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
 from indexer.keyspace import Key
 from indexer.limits import (
     HASH_INLINE_BYTES_MAX,
@@ -43,10 +43,11 @@ class Digester:
 
     async def digest(self, key: Key, pin: Pin) -> bytes:
         """The checksum of an object. Raises what the store's `read` raises."""
-        hashing = Hashing(self._algorithm, self._threads)
+        hashing = Hashing(self._algorithm, self._threads, pin.size)
         if not pin.size:
             return hashing.finish()
-        if pin.size > READ_RANGE_BYTES and self._store.properties.ranges:
+        has_ranges = self._store.properties.ranges and pin.tells_state
+        if pin.size > READ_RANGE_BYTES and has_ranges:
             await self._read_ranges(key, pin, hashing)
         else:
             async with self._budget.hold(min(pin.size, 2 * READ_CHUNK_BYTES)):
@@ -54,7 +55,8 @@ class Digester:
                 await hashing.flush()
         if hashing.size_bytes != pin.size:
             raise ObjectChanged(
-                f"{key!r} had {pin.size:,} bytes when it was listed, and now {hashing.size_bytes:,}"
+                f"the object had {pin.size:,} bytes when it was listed, and has "
+                f"{hashing.size_bytes:,} now"
             )
         self._counters.bytes_read += hashing.size_bytes
         return hashing.finish()
@@ -80,12 +82,11 @@ class Digester:
         size_bytes = _range_size(pin, start)
         await self._budget.take(size_bytes)
         held.add(start)
-        part = _Range(start)
+        part = _Range(start, size_bytes)
         await self._store.read(key, pin, part, start=start, end=start + size_bytes)
         if part.size_bytes != size_bytes:
             raise StoreUnavailable(
-                f"the server sent {part.size_bytes:,} bytes of {key!r} where {size_bytes:,} were "
-                f"asked for"
+                f"the server sent {part.size_bytes:,} bytes where {size_bytes:,} were asked for"
             )
         return part
 
@@ -105,11 +106,15 @@ def _range_size(pin: Pin, start: int) -> int:
 
 
 class Hashing:
-    """A sink that hashes what it gets, in a thread where there is enough of it."""
+    """A sink that hashes what it gets, in a thread where there is enough of it.
 
-    def __init__(self, algorithm: str, threads: Threads) -> None:
+    It takes at most `size_bytes_max`; then it raises `ObjectChanged`.
+    """
+
+    def __init__(self, algorithm: str, threads: Threads, size_bytes_max: int) -> None:
         self._algorithm = algorithm
         self._threads = threads
+        self._size_bytes_max = size_bytes_max
         self.restart()
 
     def restart(self) -> None:
@@ -121,9 +126,14 @@ class Hashing:
 
     async def write(self, data: bytes) -> None:
         """See `protocols.Sink`."""
+        self.size_bytes += len(data)
+        if self.size_bytes > self._size_bytes_max:
+            raise ObjectChanged(
+                f"the object has more bytes than the {self._size_bytes_max:,} that it had when it "
+                f"was listed"
+            )
         self._pieces.append(data)
         self._waiting_bytes += len(data)
-        self.size_bytes += len(data)
         if self._waiting_bytes >= READ_CHUNK_BYTES:
             await self.flush()
 
@@ -143,20 +153,24 @@ class Hashing:
 
 
 class _Range:
-    """A sink that keeps one range of an object."""
+    """A sink that keeps one range of an object, and not more of it than was asked for."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, size_bytes_max: int) -> None:
         self.start = start
+        self._size_bytes_max = size_bytes_max
         self.restart()
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(map(len, self.pieces))
 
     def restart(self) -> None:
         self.pieces: list[bytes] = []
+        self.size_bytes = 0
 
     async def write(self, data: bytes) -> None:
+        self.size_bytes += len(data)
+        if self.size_bytes > self._size_bytes_max:
+            raise IndexerError(
+                f"the server sent more than the {self._size_bytes_max:,} bytes that were asked "
+                f"for; it does not honour ranges"
+            )
         self.pieces.append(data)
 
 

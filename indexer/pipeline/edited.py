@@ -1,7 +1,7 @@
 """edited: a page, and what was found out of its rows since it was listed.
 
 Invariants
-  * Nothing is copied until the page is asked for; a page of which nothing is new is itself.
+  * Nothing is copied until a page is asked for; a page of which nothing is new is itself.
   * What a HEAD said of a row replaces all that was listed of it.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from indexer.keyspace import Key
-from indexer.objects import Checksum, Head, Pin
+from indexer.objects import SIZE_UNKNOWN, Checksum, Head, Pin
 from indexer.page import SCHEMA, Page, etag_texts, make_page, pack_etags, paths_of
 
 _COLUMNS_OF_HEAD: Final = (
@@ -27,10 +27,15 @@ _COLUMNS_OF_CHECKSUM: Final = {
 
 
 class EditedPage:
-    """A page that is being enriched: its columns, and by row what was found out since."""
+    """A page that is being enriched: its columns, and by row what was found out since.
 
-    def __init__(self, page: Page) -> None:
+    With `of_moment` its rows are of a moment that is past, at which an object without versions of
+    its own was the version called `null`.
+    """
+
+    def __init__(self, page: Page, *, of_moment: bool = False) -> None:
         self._page = page
+        self._of_moment = of_moment
         self.heads: dict[int, Head] = {}
         self.checksums: dict[int, Checksum] = {}
         self.gone: set[int] = set()
@@ -43,17 +48,22 @@ class EditedPage:
         """The key of a row."""
         return Key(self._paths[row])
 
+    def has_version(self, row: int) -> bool:
+        """Whether a version id is known of a row, be it `null`."""
+        return self._told(row, "version_id") is not None
+
     def pin(self, row: int) -> Pin:
-        """What the object of a row must be. A version id of `null` pins nothing."""
-        head = self.heads.get(row)
-        if head is not None:
-            return Pin(head.size, head.etag, head.version_id, head.mtime_ns)
-        version_id = self._of("version_id", row)
+        """What the object of a row must be.
+
+        A version id of `null` pins nothing, and asking for it takes a right that asking for the
+        newest version does not; it is left out unless another one may be the newest.
+        """
+        head, version_id = self.heads.get(row), self._told(row, "version_id")
         return Pin(
-            size=self._of("size", row),
-            etag=self._etags[row],
-            version_id=None if version_id == "null" else version_id,
-            mtime_ns=self._of("mtime_ns", row),
+            size=self._told(row, "size"),
+            etag=self._etags[row] if head is None else head.etag,
+            version_id=None if version_id == "null" and not self._of_moment else version_id,
+            mtime_ns=self._told(row, "mtime_ns"),
         )
 
     def checksum(self, row: int) -> Checksum | None:
@@ -69,21 +79,33 @@ class EditedPage:
 
     def is_listed_otherwise(self, row: int, head: Head) -> bool:
         """Whether a HEAD tells of another state than the listing, as far as that told one."""
-        size, etag = self._of("size", row), self._etags[row]
-        return size >= 0 and (size, etag or head.etag) != (head.size, head.etag)
+        told = Pin(self._of("size", row), self._etags[row], None, self._of("mtime_ns", row))
+        is_same = (
+            told.size == head.size
+            and told.etag in (None, head.etag)
+            and told.mtime_ns in (None, head.mtime_ns)
+        )
+        return told.size != SIZE_UNKNOWN and not is_same
 
-    def page(self, *, only_left: bool = True) -> Page:
-        """The rows as they are known now; without those that are gone, if `only_left`."""
-        page = self._page
+    def settled(self) -> Page:
+        """All rows as they are known now, from which on they are told apart from what is new."""
         if self.heads or self.checksums:
+            page = self._page
             columns = {name: page.column(name) for name in page.schema.names}
             columns |= self._columns_of_heads() | self._columns_of_checksums()
-            page = make_page(columns)
-        if self.gone and only_left:
-            page = make_page(
-                dict(zip(page.schema.names, page.take(pa.array(self.left())).columns, strict=True))
-            )
-        return page
+            self._page = make_page(columns)
+            self.heads, self.checksums = {}, {}
+            for name in ("_lists", "_etags"):
+                self.__dict__.pop(name, None)
+        return self._page
+
+    def page(self) -> Page:
+        """The rows as they are known now, without those that are gone."""
+        page = self.settled()
+        if not self.gone:
+            return page
+        left = page.take(pa.array(self.left(), pa.int64()))
+        return make_page(dict(zip(left.schema.names, left.columns, strict=True)))
 
     def _columns_of_heads(self) -> dict[str, pa.Array]:
         if not self.heads:
@@ -113,6 +135,11 @@ class EditedPage:
         for row, value in values.items():
             column[row] = value
         return pa.array(column, SCHEMA.field(name).type)
+
+    def _told(self, row: int, name: str) -> Any:
+        """What is known of a row now."""
+        head = self.heads.get(row)
+        return self._of(name, row) if head is None else getattr(head, name)
 
     def _of(self, name: str, row: int) -> Any:
         return self._column(name)[row]

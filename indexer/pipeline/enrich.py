@@ -8,13 +8,15 @@ Invariants
   * What a HEAD says replaces all that was listed of an object, so that a row is of one state.
   * An object that is no longer what was listed is looked at once more; if it changes again while it
     is read, that is an error which names it.
+  * Of all pages together, no more objects are worked on at once than requests may be under way.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import cast
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -24,7 +26,7 @@ from indexer.limits import (
     DIGEST_BATCH_OBJECTS_MAX,
     ENRICH_PAGES_MAX,
 )
-from indexer.objects import Checksum
+from indexer.objects import Checksum, Head
 from indexer.page import Page
 from indexer.pipeline.carry import Carry
 from indexer.pipeline.digest import Digester
@@ -35,6 +37,9 @@ from indexer.telemetry import Counters
 from workers.channel import Channel
 from workers.errors import single_error
 from workers.pool import Pool
+from workers.slots import Slots
+
+Item = TypeVar("Item")
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -53,8 +58,10 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Enricher:
-    """Enriches the pages of one store. `gone` counts objects that vanished, `changed` those that
-    were found in another state than was listed.
+    """Enriches the pages of one store, with `in_flight` requests at once.
+
+    `gone` counts objects that vanished, `changed` those that were found in another state than was
+    listed, and of which no time after `touched_after` tells as much.
     """
 
     def __init__(
@@ -65,18 +72,20 @@ class Enricher:
         digester: Digester | None,
         carry: Carry | None,
         path_prefix: bytes,
-        slots: Callable[[], int],
+        in_flight: int,
         counters: Counters,
         uri_of: Callable[[bytes], str],
+        touched_after: datetime | None = None,
     ) -> None:
         self._store = store
         self._wanted = wanted
         self._digester = digester
         self._carry = carry
         self._path_prefix = path_prefix
-        self._slots = slots
+        self._slots = Slots(in_flight)
         self._counters = counters
         self._uri_of = uri_of
+        self._touched_after = touched_after
         self.gone = 0
         self.changed = 0
 
@@ -93,12 +102,13 @@ class Enricher:
         """The page with what was wanted."""
         if not page.num_rows:
             return page
-        rows = EditedPage(page)
+        rows = EditedPage(page, of_moment=self._wanted.of_moment)
+        unknown: list[int] = []
         if self._store.properties.needs_head or self._wanted.heads:
-            unknown = (row for row in range(page.num_rows) if self._needs_head(rows, row))
-            await self._each(list(unknown), lambda row: self._look(rows, row))
+            unknown = [row for row in range(page.num_rows) if self._needs_head(rows, row)]
+            await self._each_row(rows, unknown, self._look)
         if self._wanted.checksum == "store":
-            await self._ask_for_checksums(rows)
+            await self._ask_for_checksums(rows, asked=set(unknown))
         elif self._wanted.checksum != "none":
             await self._digest(rows)
         self.gone += len(rows.gone)
@@ -108,7 +118,7 @@ class Enricher:
     # --- what a HEAD tells
 
     def _needs_head(self, rows: EditedPage, row: int) -> bool:
-        return self._store.properties.needs_head or rows.pin(row).version_id is None
+        return self._store.properties.needs_head or not rows.has_version(row)
 
     async def _look(self, rows: EditedPage, row: int) -> None:
         """Takes what a HEAD says of a row's object for what it is."""
@@ -119,15 +129,18 @@ class Enricher:
             rows.gone.add(row)
             return
         if rows.is_listed_otherwise(row, head):
-            self.changed += 1
+            self._count_changed(head)
         rows.heads[row] = head
 
-    async def _ask_for_checksums(self, rows: EditedPage) -> None:
+    def _count_changed(self, head: Head) -> None:
+        modified, since = head.last_modified, self._touched_after
+        if modified is None or since is None or modified <= since:
+            self.changed += 1
+
+    async def _ask_for_checksums(self, rows: EditedPage, asked: set[int]) -> None:
         await self._carry_over(rows)
-        missing = [
-            row for row in rows.left() if rows.checksum(row) is None and row not in rows.heads
-        ]
-        await self._each(missing, lambda row: self._ask_for_checksum(rows, row))
+        missing = [row for row in rows.left() if rows.checksum(row) is None and row not in asked]
+        await self._each_row(rows, missing, self._ask_for_checksum)
 
     async def _ask_for_checksum(self, rows: EditedPage, row: int) -> None:
         pin = rows.pin(row)
@@ -137,7 +150,7 @@ class Enricher:
             rows.gone.add(row)
             return
         if rows.is_listed_otherwise(row, head):
-            self.changed += 1
+            self._count_changed(head)
             rows.heads[row] = head
         elif head.checksum is not None:
             rows.checksums[row] = head.checksum
@@ -149,15 +162,14 @@ class Enricher:
         missing = [row for row in rows.left() if not self._is_wanted(rows.checksum(row))]
         if self._store.properties.digests:
             batches = list(_batches(rows, missing))
-            await self._each(range(len(batches)), lambda at: self._digest_batch(rows, batches[at]))
+            await self._each(batches, lambda batch: self._digest_batch(rows, batch))
         else:
-            await self._each(missing, lambda row: self._digest_one(rows, row))
+            await self._each_row(rows, missing, self._digest_one)
 
     async def _carry_over(self, rows: EditedPage) -> None:
         if self._carry is None:
             return
-        page = rows.page(only_left=False)
-        carried = await self._carry.checksums(page, self._path_prefix)
+        carried = await self._carry.checksums(rows.settled(), self._path_prefix)
         for row, checksum in carried.items():
             if row not in rows.gone and not self._is_wanted(rows.checksum(row)):
                 rows.checksums[row] = checksum
@@ -178,7 +190,8 @@ class Enricher:
                 self._take(rows, row, digest)
                 self._counters.bytes_read += rows.pin(row).size
             else:
-                await self._after_failure(rows, row, digest)
+                with said_of(self._uri_of(rows.key(row))):
+                    await self._after_failure(rows, row, digest)
 
     async def _digest_one(self, rows: EditedPage, row: int) -> None:
         try:
@@ -188,25 +201,26 @@ class Enricher:
 
     async def _after_failure(self, rows: EditedPage, row: int, error: IndexerError) -> None:
         """Looks once more at an object that is not what it was when it was listed."""
-        uri = self._uri_of(rows.key(row))
-        with said_of(uri):
-            if not isinstance(error, NoSuchObject | ObjectChanged):
-                raise error
-            if self._wanted.of_moment and isinstance(error, NoSuchObject):
-                rows.gone.add(row)
-                return
-            try:
-                rows.heads[row] = await self._store.head(rows.key(row))
-                self._take(rows, row, await self._read(rows, row))
-            except NoSuchObject:
-                rows.gone.add(row)
-                return
-            except ObjectChanged as again:
-                raise ObjectChanged(
-                    f"{uri} was written again and again while it was read, so that no checksum can "
-                    f"be had of it. Snapshot again when it rests, or leave it out with --exclude."
-                ) from again
-        self.changed += 1
+        if isinstance(error, NoSuchObject) and self._wanted.of_moment:
+            rows.gone.add(row)
+            return
+        # What is there now is no substitute for what was there at another moment.
+        if self._wanted.of_moment or not isinstance(error, NoSuchObject | ObjectChanged):
+            raise error
+        try:
+            head = await self._store.head(rows.key(row))
+            rows.heads[row] = head
+            self._take(rows, row, await self._read(rows, row))
+        except NoSuchObject:
+            rows.gone.add(row)
+            return
+        except ObjectChanged as again:
+            raise ObjectChanged(
+                f"{self._uri_of(rows.key(row))} was written again and again while it was read, so "
+                f"that no checksum can be had of it. Snapshot again when it rests, or leave it out "
+                f"with --exclude."
+            ) from again
+        self._count_changed(head)
 
     async def _read(self, rows: EditedPage, row: int) -> bytes:
         key, pin = rows.key(row), rows.pin(row)
@@ -224,17 +238,38 @@ class Enricher:
         rows.checksums[row] = Checksum(self._wanted.checksum, digest)
         self._counters.checksums_read += 1
 
-    async def _each(self, rows: Iterable[int], work: Callable[[int], Awaitable[None]]) -> None:
-        """Does the work for each row, for as many at once as requests may be under way."""
-        waiting = iter(list(rows))
+    async def _each_row(
+        self,
+        rows: EditedPage,
+        wanted: Sequence[int],
+        work: Callable[[EditedPage, int], Awaitable[None]],
+    ) -> None:
+        """Does the work for each of the rows. What it raises names the object."""
+
+        async def do(row: int) -> None:
+            try:
+                await work(rows, row)
+            except IndexerError:
+                with said_of(self._uri_of(rows.key(row))):
+                    raise
+
+        await self._each(wanted, do)
+
+    async def _each(self, items: Sequence[Item], work: Callable[[Item], Awaitable[None]]) -> None:
+        """Does the work for each item, for many at once."""
+        waiting = iter(items)
 
         async def go_on() -> None:
-            for row in waiting:
-                await work(row)
+            for item in waiting:
+                await self._slots.acquire()
+                try:
+                    await work(item)
+                finally:
+                    self._slots.release()
 
         with single_error():
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._slots()):
+                for _ in range(min(len(items), self._slots.limit)):
                     group.create_task(go_on())
 
 

@@ -104,7 +104,7 @@ class MemoryStore:
         """See `protocols.Store`."""
         found = self._found(key, pin.version_id)
         is_same = (found.size, found.etag) == (pin.size, pin.etag or found.etag)
-        if pin.version_id is None and not is_same:
+        if pin.version_id in (None, "null") and not is_same:
             raise ObjectChanged(f"{key!r} was written since it was listed")
         assert found.body is not None
         await sink.write(found.body[start:end])

@@ -89,13 +89,13 @@ class S3Objects:
             # There is no way to ask for no bytes, and nothing to be had.
             return
         is_part = (start, end) != (0, pin.size)
-        version_id = None if pin.version_id == "null" else pin.version_id
+        is_pinned = pin.version_id not in (None, "null")
         headers = dict(self._headers)
         if is_part:
             headers["range"] = f"bytes={start}-{end - 1}"
-        if version_id is None and pin.etag is not None and _SENDABLE_ETAG.fullmatch(pin.etag):
+        if not is_pinned and pin.etag is not None and _SENDABLE_ETAG.fullmatch(pin.etag):
             headers["if-match"] = pin.etag if pin.etag.startswith("W/") else f'"{pin.etag}"'
-        response = await self._send("GET", key, _version_query(version_id), headers)
+        response = await self._send("GET", key, _version_query(pin.version_id), headers)
         uri = self._uri(key)
         async with response:
             if "ETag" not in response.headers and pin.etag is not None:

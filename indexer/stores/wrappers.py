@@ -229,12 +229,17 @@ class RetryingStore:
     async def read(
         self, key: Key, pin: Pin, sink: Sink, *, start: int = 0, end: int | None = None
     ) -> None:
-        """See `protocols.Store`; what came before a failure is not asked for again."""
+        """See `protocols.Store`; what came before a failure is not asked for again, where it can be
+        told that the rest is of the same object.
+        """
         counting = _CountingSink(sink)
+        wanted_bytes = (pin.size if end is None else end) - start
 
         async def go_on() -> None:
-            if counting.size_bytes and not self.properties.ranges:
+            if counting.size_bytes and not (self.properties.ranges and pin.tells_state):
                 counting.restart()
+            if 0 < wanted_bytes == counting.size_bytes:
+                return
             await self._store.read(key, pin, counting, start=start + counting.size_bytes, end=end)
 
         await self._retry.call(
@@ -273,8 +278,9 @@ class _CountingSink:
         self.size_bytes = 0
 
     async def write(self, data: bytes) -> None:
-        await self._sink.write(data)
+        # From here on they are the sink's, whether or not it comes to an end with them.
         self.size_bytes += len(data)
+        await self._sink.write(data)
 
     def restart(self) -> None:
         self._sink.restart()

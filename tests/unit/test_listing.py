@@ -444,7 +444,7 @@ async def test_the_limit_is_exact(slots: int, keys: list[bytes]) -> None:
         limit = Limit(objects_max, URI)
         await list_slice(memory(keys), listed, slots=slots, limit=limit)
         assert listed.keys == keys
-    with pytest.raises(LimitExceeded, match=f"{URI} holds more than {len(keys) - 1:,} objects"):
+    with pytest.raises(LimitExceeded, match=f"more than {len(keys) - 1:,} objects in {URI}"):
         await list_slice(memory(keys), Listed(), slots=slots, limit=Limit(len(keys) - 1, URI))
 
 
