@@ -40,7 +40,7 @@ def compare(sitting: Sitting, sizes: Sizes, work: Work, tools: Sequence[Tool]) -
     if missing := [tool.name for tool in tools if tool not in installed]:
         say(f"not installed, so left out: {', '.join(missing)}")
     runs = [_Runs(sitting, sizes, work, tool) for tool in installed]
-    if work.is_warmed and sizes.warms:
+    if work.is_warmed and sizes.is_fair:
         for one in runs:
             one.warm()
     for turn in range(sizes.repeats):
@@ -56,6 +56,7 @@ class _Runs:
     def __init__(self, sitting: Sitting, sizes: Sizes, work: Work, tool: Tool) -> None:
         self._sitting = sitting
         self._settle_s = sizes.settle_s
+        self._has_starts = sizes.is_fair and not tool.times_itself
         self._work = work
         self._tool = tool
         self._has_failed = False
@@ -73,7 +74,7 @@ class _Runs:
         if self._has_failed:
             return
         try:
-            if not self._tool.times_itself:
+            if self._has_starts:
                 self._series.start()
             if turn and self._tool.is_slow:
                 return
