@@ -111,10 +111,6 @@ READ_RANGE_BYTES: Final = 8 * MIB
 READ_AHEAD_MAX: Final = 4
 """An object of more than one range is read by ranges, so many of them at once."""
 
-DIGEST_BATCH_OBJECTS_MAX: Final = 64
-DIGEST_BATCH_BYTES_MAX: Final = 8 * MIB
-"""Objects that a store digests in place within one call of a thread."""
-
 SLICE_PAGES_MAX: Final = 100_000
 """Pages of one slice of a job, some 100 million objects."""
 

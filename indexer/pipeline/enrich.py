@@ -14,16 +14,14 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import cast
 
 import msgspec
 
 from indexer.errors import IndexerError, NoSuchObject, ObjectChanged, said_of
 from indexer.limits import (
-    DIGEST_BATCH_BYTES_MAX,
-    DIGEST_BATCH_OBJECTS_MAX,
     ENRICH_PAGES_MAX,
 )
 from indexer.objects import Checksum, Head
@@ -38,8 +36,6 @@ from workers.channel import Channel
 from workers.errors import single_error
 from workers.pool import Pool
 from workers.slots import Slots
-
-Item = TypeVar("Item")
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -161,8 +157,7 @@ class Enricher:
         await self._carry_over(rows)
         missing = [row for row in rows.left() if not self._is_wanted(rows.checksum(row))]
         if self._store.properties.digests:
-            batches = list(_batches(rows, missing))
-            await self._each(batches, lambda batch: self._digest_batch(rows, batch))
+            await self._digest_in_place(rows, missing)
         else:
             await self._each_row(rows, missing, self._digest_one)
 
@@ -182,10 +177,10 @@ class Enricher:
             return True
         return (checksum.algorithm, checksum.type) == (self._wanted.checksum, "full_object")
 
-    async def _digest_batch(self, rows: EditedPage, batch: list[int]) -> None:
-        pins = [(rows.key(row), rows.pin(row)) for row in batch]
+    async def _digest_in_place(self, rows: EditedPage, wanted: list[int]) -> None:
+        pins = [(rows.key(row), rows.pin(row)) for row in wanted]
         found = await cast("Digesting", self._store).digests(pins, self._wanted.checksum)
-        for row, digest in zip(batch, found, strict=True):
+        for row, digest in zip(wanted, found, strict=True):
             if isinstance(digest, bytes):
                 self._take(rows, row, digest)
                 self._counters.bytes_read += rows.pin(row).size
@@ -244,45 +239,21 @@ class Enricher:
         wanted: Sequence[int],
         work: Callable[[EditedPage, int], Awaitable[None]],
     ) -> None:
-        """Does the work for each of the rows. What it raises names the object."""
-
-        async def do(row: int) -> None:
-            try:
-                await work(rows, row)
-            except IndexerError:
-                with said_of(self._uri_of(rows.key(row))):
-                    raise
-
-        await self._each(wanted, do)
-
-    async def _each(self, items: Sequence[Item], work: Callable[[Item], Awaitable[None]]) -> None:
-        """Does the work for each item, for many at once."""
-        waiting = iter(items)
+        """Does the work for each of the rows, for many at once. What it raises names the object."""
+        waiting = iter(wanted)
 
         async def go_on() -> None:
-            for item in waiting:
+            for row in waiting:
                 await self._slots.acquire()
                 try:
-                    await work(item)
+                    await work(rows, row)
+                except IndexerError:
+                    with said_of(self._uri_of(rows.key(row))):
+                        raise
                 finally:
                     self._slots.release()
 
         with single_error():
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(items), self._slots.limit)):
+                for _ in range(min(len(wanted), self._slots.limit)):
                     group.create_task(go_on())
-
-
-def _batches(rows: EditedPage, wanted: list[int]) -> Iterator[list[int]]:
-    batch: list[int] = []
-    size_bytes = 0
-    for row in wanted:
-        size = rows.pin(row).size
-        is_full = len(batch) == DIGEST_BATCH_OBJECTS_MAX
-        if batch and (is_full or size_bytes + size > DIGEST_BATCH_BYTES_MAX):
-            yield batch
-            batch, size_bytes = [], 0
-        batch.append(row)
-        size_bytes += size
-    if batch:
-        yield batch

@@ -305,11 +305,8 @@ def test_jobs_are_listed_shown_and_followed(pair: Pair) -> None:
     assert command("snapshot", "s3://few/", "--name", "jobs/a").code == 0
     failed(command("snapshot", "s3://images/", "--name", "jobs/b", "--max-objects", "10"), 4)
     refused, made = command("jobs", "ls", "--limit", "2", "--json").documents
-    assert (made["state"], made["name"], made["sources"]) == (
-        "succeeded",
-        "jobs/a",
-        ["s3://few/"],
-    )
+    assert (made["state"], made["name"]) == ("succeeded", "jobs/a")
+    assert made["sources"] == ["s3://few/"]
     assert made["result"]["ref"] == "jobs/a:v0"
     assert (refused["state"], refused["problem"]["code"]) == ("failed", "limit-exceeded")
     head, newest, *_ = command("jobs", "ls").output.splitlines()
