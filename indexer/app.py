@@ -201,6 +201,7 @@ class App:
                 with self._limiters.lease(bucket_of(uri, options)) as (limiters, share):
                     resilient = ResilientConnection(
                         connection,
+                        uri.scheme,
                         limiters=limiters,
                         caps=caps,
                         retry=retry,

@@ -68,7 +68,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class Counters:
-    """The figures of one job. `answers` are those of the store, by operation and outcome."""
+    """The figures of one job. `answers` are those of stores, by backend, operation and outcome."""
 
     objects_listed: int = 0
     requests: int = 0
@@ -86,12 +86,12 @@ class Counters:
     checksums_read: int = 0
     checksums_carried: int = 0
     bytes_read: int = 0
-    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    answers: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     latencies: Histogram = field(default_factory=Histogram)
 
-    def answered(self, operation: str, outcome: str, seconds: float) -> None:
-        """Counts what a request to the store came to, and how long that took."""
-        self.answers[operation, outcome] += 1
+    def answered(self, backend: str, operation: str, outcome: str, seconds: float) -> None:
+        """Counts what a request to a store came to, and how long that took."""
+        self.answers[backend, operation, outcome] += 1
         self.latencies.observe(seconds)
 
     def start_again(self, listed: int) -> None:

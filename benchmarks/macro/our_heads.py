@@ -28,6 +28,7 @@ async def main(bucket: str, objects: int, in_flight: int, count: int) -> None:
     async with connect(S3Options(), MemoryFacts(), counters) as connection:
         resilient = ResilientConnection(
             connection,
+            "s3",
             caps=Caps(in_flight),
             limiters=Limiters(*(Limiter.fixed(in_flight) for _ in range(3))),
             retry=Retry(),

@@ -28,8 +28,6 @@ from indexer.telemetry import Counters, Totals
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-BACKEND: Final = "s3"
-
 REQUEST_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 LAG_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0)
 
@@ -175,9 +173,7 @@ def _counted(counters: Counters) -> Iterator[Metric]:
         counters.shard_bytes,
     )
     for (name, said), value in zip(COUNTED, values, strict=True):
-        family = CounterMetricFamily(f"indexer_{name}", said, labels=("backend",))
-        family.add_metric((BACKEND,), value)
-        yield family
+        yield CounterMetricFamily(f"indexer_{name}", said, value=value)
     shards = CounterMetricFamily(
         "indexer_shards_written", "Shards by whether they were there.", labels=("outcome",)
     )
@@ -192,8 +188,8 @@ def _answers(counters: Counters) -> Iterator[Metric]:
         "Requests to stores, by what they ask for.",
         labels=("backend", "op", "code"),
     )
-    for (operation, outcome), count in sorted(counters.answers.items()):
-        requests.add_metric((BACKEND, operation, outcome), count)
+    for labels, count in sorted(counters.answers.items()):
+        requests.add_metric(labels, count)
     yield requests
     yield _histogram(
         "indexer_request_duration_seconds",

@@ -92,9 +92,17 @@ class LimitedStore:
     """
 
     def __init__(
-        self, store: Store, limiters: Limiters, caps: Caps, counters: Counters, clock: Clock
+        self,
+        store: Store,
+        backend: str,
+        *,
+        limiters: Limiters,
+        caps: Caps,
+        counters: Counters,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._backend = backend
         self._limiters = limiters
         self._caps = caps
         self._counters = counters
@@ -139,7 +147,8 @@ class LimitedStore:
         return await cast("Digesting", self._store).digests(objects, algorithm)
 
     def _slot(self, operation: str, limiter: Limiter) -> AbstractAsyncContextManager[Slot]:
-        return _Request(operation, limiter, self._caps, self._counters, self._clock)
+        name = (self._backend, operation)
+        return _Request(name, limiter, self._caps, self._counters, self._clock)
 
 
 class _Request:
@@ -149,13 +158,13 @@ class _Request:
     """
 
     __slots__ = (
-        "_caps", "_clock", "_counters", "_held", "_limiter", "_operation", "_slot", "_started_s",
+        "_caps", "_clock", "_counters", "_held", "_limiter", "_name", "_slot", "_started_s",
     )  # fmt: skip
 
     def __init__(
-        self, operation: str, limiter: Limiter, caps: Caps, counters: Counters, clock: Clock
+        self, name: tuple[str, str], limiter: Limiter, caps: Caps, counters: Counters, clock: Clock
     ) -> None:
-        self._operation = operation
+        self._name = name
         self._limiter = limiter
         self._caps = caps
         self._counters = counters
@@ -182,7 +191,7 @@ class _Request:
     ) -> None:
         counters = self._counters
         elapsed_s = self._clock.monotonic() - self._started_s
-        counters.answered(self._operation, outcome_of(error), elapsed_s)
+        counters.answered(*self._name, outcome_of(error), elapsed_s)
         if error is not None and is_throttle(error):
             counters.throttles += 1
             self._slot.throttled()
@@ -298,6 +307,7 @@ class ResilientConnection:
     def __init__(
         self,
         connection: Connection,
+        backend: str,
         *,
         limiters: Limiters,
         caps: Caps,
@@ -308,6 +318,7 @@ class ResilientConnection:
         clock: Clock,
     ) -> None:
         self._connection = connection
+        self._backend = backend
         self._limiters = limiters
         self._caps = caps
         self._counters = counters
@@ -335,11 +346,18 @@ class ResilientConnection:
         return replace(source, store=self._wrapped(source.store))
 
     def _wrapped(self, store: Store) -> Store:
-        limited = LimitedStore(store, self._limiters, self._caps, self._counters, self._clock)
+        limited = LimitedStore(
+            store,
+            self._backend,
+            limiters=self._limiters,
+            caps=self._caps,
+            counters=self._counters,
+            clock=self._clock,
+        )
         return RetryingStore(limited, self._retry, self._on_retry)
 
     async def _counted(self, operation: str, call: Coroutine[Any, Any, Result]) -> Result:
-        with counted(self._counters, self._clock, operation):
+        with counted(self._counters, self._clock, self._backend, operation):
             return await call
 
     async def lone_object(
@@ -360,7 +378,7 @@ class ResilientConnection:
 
 
 @contextmanager
-def counted(counters: Counters, clock: Clock, operation: str) -> Iterator[None]:
+def counted(counters: Counters, clock: Clock, backend: str, operation: str) -> Iterator[None]:
     """Counts what the request of the block came to, and how long that took."""
     started_s, error = clock.monotonic(), None
     try:
@@ -369,7 +387,7 @@ def counted(counters: Counters, clock: Clock, operation: str) -> Iterator[None]:
         error = raised
         raise
     finally:
-        counters.answered(operation, outcome_of(error), clock.monotonic() - started_s)
+        counters.answered(backend, operation, outcome_of(error), clock.monotonic() - started_s)
 
 
 def outcome_of(error: BaseException | None) -> str:
