@@ -51,7 +51,7 @@ def sums(page: Page) -> dict[bytes, bytes | None]:
     rows = [(path, EditedPage(page).checksum(row)) for row, path in enumerate(paths_of(page))]
     for _, checksum in rows:
         assert checksum is None or (checksum.algorithm, checksum.type) == ("md5", "full_object")
-    return {path: checksum and checksum.value for path, checksum in rows}
+    return {path: None if checksum is None else checksum.value for path, checksum in rows}
 
 
 def md5(body: bytes) -> Any:
