@@ -102,10 +102,10 @@ class Outcomes:
 class StoreTable:
     """Watches a run, and writes the table at its end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, suites: Sequence[type] = ()) -> None:
+        self.outcomes: defaultdict[tuple[type, str], Outcomes] = defaultdict(Outcomes)
         self._path = path
-        self._outcomes: defaultdict[tuple[type, str], Outcomes] = defaultdict(Outcomes)
-        self._suites: list[type] = []
+        self._suites = list(suites)
         self._said = ""
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -121,7 +121,7 @@ class StoreTable:
         """Notes what a case came to."""
         report = yield
         if isinstance(item, pytest.Function) and item.cls in self._suites:
-            self._outcomes[item.cls, item.originalname].note(report)
+            self.outcomes[item.cls, item.originalname].note(report)
         return report
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -130,7 +130,7 @@ class StoreTable:
             f"{suite.__name__}: {words(case)}"
             for suite in self._suites
             for case in cases(suite)
-            if not self._outcomes[suite, case].is_known
+            if not self.outcomes[suite, case].is_known
         ]
         absent = sorted(set(SERVERS) - {suite.__name__ for suite in self._suites})
         if exitstatus or missing or absent:
@@ -168,7 +168,7 @@ class StoreTable:
     def _cell(self, suite: type, case: str, notes: list[str]) -> str:
         if case not in cases(suite):
             return ABSENT
-        outcomes = self._outcomes[suite, case]
+        outcomes = self.outcomes[suite, case]
         if not outcomes.skips:
             return PASSED
         for reason in sorted(outcomes.skips):
@@ -178,7 +178,7 @@ class StoreTable:
         return f"{PASSED} {numbers}" if outcomes.passed else numbers
 
     def _refused(self, suite: type) -> str:
-        found = {count for case in cases(suite) for count in self._outcomes[suite, case].refused}
+        found = {count for case in cases(suite) for count in self.outcomes[suite, case].refused}
         return " to ".join(map(str, sorted({min(found), max(found)})))
 
 

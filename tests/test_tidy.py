@@ -32,6 +32,7 @@ TASK_OWNERS: frozenset[str] = frozenset()
 
 # A class of one letter, here and there, keeps a pattern from finding itself.
 UNFINISHED = re.compile(r"\b(TO[D]O|FIX[M]E|XX[X]|raise NotImplemented[E]rror)\b")
+CONFLICT = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
 REGISTRY = re.compile(
     r"(pypi|pythonhosted|golang|npmjs|debian|ubuntu|docker|crates|conda)\.(org|com|io|net)\b"
     r"|(quay|ghcr)\.io\b|--(extra-)?index-ur[l]|--find-lin[k]s"
@@ -233,6 +234,13 @@ RULES = [
         matches(UNFINISHED),
         broken=["# TO" + "DO: the rest", "raise NotImplemented" + "Error"],
         kept=["# to do so, it asks", "except NotImplementedError:"],
+    ),
+    Rule(
+        "no merge is left half done",
+        anywhere,
+        matches(CONFLICT),
+        broken=["a = 1\n" + "<" * 7 + " HEAD\na = 2\n", ">" * 7 + " topic\n"],
+        kept=["heads = '" + "<" * 7 + " HEAD'", "<" * 8 + " deep"],
     ),
     Rule(
         "no registry is named",

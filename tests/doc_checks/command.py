@@ -7,18 +7,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 
 from indexer import config, errors
 from indexer.cli import EXIT_INTERRUPTED, cli
 from indexer.stores.s3_client import ENDPOINT_VARIABLES
+from indexer.wire.artifacts import (
+    AliasDocument,
+    ArtifactDocument,
+    EntryDocument,
+    ProjectDocument,
+    VersionDocument,
+)
+from indexer.wire.jobs import (
+    DoctorDocument,
+    JobDocument,
+    PreviewDocument,
+    Progress,
+    SnapshotDocument,
+    SnapshotOrder,
+)
 from tests.doc_checks.check import Checks, Complaints, differences
 from tests.documents import (
     COMMAND,
+    HTTP,
     README,
     SETTINGS,
     Block,
     Documents,
     blocks,
+    codes,
     section,
     table,
     tables,
@@ -109,7 +127,43 @@ def exit_codes_are_right(docs: Documents) -> Complaints:
     yield from differences("exit codes of the README", shorter, [row[:2] for row in rows])
 
 
+def fields_are_documented(docs: Documents) -> Complaints:
+    """Fields of what is printed and ordered, in the order of the documents."""
+    shown = tables(section(docs[COMMAND], "JSON"))
+    yield from differences("documents of JSON", len(shown), len(PRINTED))
+    for rows, kind in zip(shown, PRINTED, strict=False):
+        fields = [name for name in kind.__struct_fields__ if name != "path_base64"]
+        if tag := kind.__struct_config__.tag_field:
+            fields = [tag, *fields]
+        yield from differences(
+            kind.__name__, [codes(row[0]) for row in rows], [[f] for f in fields]
+        )
+    jobs = {row[0]: codes(row[1]) for row in shown[-1]}
+    yield from differences("progress", jobs["`progress`"], [*Progress.__struct_fields__])
+    ordered = [name for row in table(docs[HTTP], "Orders") for name in codes(row[0])]
+    yield from differences("orders", sorted(ordered), sorted(SnapshotOrder.__struct_fields__))
+
+
+class Listening(msgspec.Struct):
+    """What `indexer serve` prints."""
+
+    url: str
+
+
+PRINTED: tuple[type[msgspec.Struct], ...] = (
+    *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument, ProjectDocument),
+    *(ArtifactDocument, AliasDocument, DoctorDocument, Listening, JobDocument),
+)
+"""What the command prints, in the order of the document."""
+
+
 CHECKS: Checks = {
+    fields_are_documented: [
+        (COMMAND, "| `touched` |", "| `touches` |"),
+        (COMMAND, "| `left_out` | the first 20 paths that would not |\n", ""),
+        (COMMAND, "`checksums_read`, ", ""),
+        (HTTP, "| `heads` |", "| `head` |"),
+    ],
     commands_are_documented: [
         (COMMAND, "| `--notes TEXT` |", "| notes |"),
         (COMMAND, "## indexer note\n", "## note\n"),

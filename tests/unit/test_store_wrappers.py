@@ -37,7 +37,14 @@ class Wrapped:
         self.counters = Counters()
         with self.pool.lease("bucket") as (limiters, _):
             self.limiters = limiters
-        self.limited = LimitedStore(inner, limiters, self.caps, self.counters, clock)
+        self.limited = LimitedStore(
+            inner,
+            "memory",
+            limiters=limiters,
+            caps=self.caps,
+            counters=self.counters,
+            clock=clock,
+        )
         retry = Retry(attempts_max=3, clock=clock, random=Random(0))
         self.store = RetryingStore(self.limited, retry, lambda *_: None)
 
@@ -174,7 +181,7 @@ def test_who_is_cancelled_holds_nothing(operation: str, waits_for: str) -> None:
                 task.cancel()
                 await clock.sleep(0.1)
         wrapped.check_holds_nothing()
-        outcomes = {outcome for _, outcome in wrapped.counters.answers}
+        outcomes = {outcome for _, _, outcome in wrapped.counters.answers}
         assert outcomes == {"cancelled"}
 
     run_simulated(program)
