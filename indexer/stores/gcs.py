@@ -48,7 +48,6 @@ from indexer.protocols import (
 )
 from indexer.sources import SourceUri
 from indexer.stores.gcs_client import EndpointChoice, GCSClient, open_client, quoted
-from indexer.stores.gcs_errors import date_in
 from indexer.stores.gcs_pages import Generations, page_of_rows, past
 from indexer.stores.gcs_read import read_object
 from indexer.stores.gcs_wire import (
@@ -62,6 +61,7 @@ from indexer.stores.gcs_wire import (
     parse_listing,
     parse_object,
 )
+from indexer.stores.headers import parse_date
 from indexer.telemetry import Counters
 from workers.clock import Clock, SystemClock
 from workers.turns import Turns
@@ -191,7 +191,7 @@ class GCSConnection:
             asked="bucket",
             allowed={HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN},
         )
-        asked_at = date_in(answer.headers.get("Date", ""))
+        asked_at = parse_date(answer.headers.get("Date"))
         if answer.status == HTTPStatus.OK:
             with self._client.understood(answer, uri=said, asked="bucket"):
                 return _Asked(parse_bucket(answer.body), asked_at)

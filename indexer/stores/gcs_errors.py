@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -30,6 +28,7 @@ from indexer.errors import (
     StoreUnavailable,
 )
 from indexer.stores.gcs_wire import Failure, failure_in
+from indexer.stores.headers import retry_after_s
 
 Asked = Literal["bucket", "listing", "object"]
 """What a request is about: by it a 404 tells of a bucket or of an object."""
@@ -128,24 +127,6 @@ def _unauthorized(uri: str, asked: Asked, said: str, *, is_anonymous: bool) -> I
         f"{uri}: the server does not accept these credentials ({said}). Log in again with "
         f"`gcloud auth application-default login`, or check GOOGLE_APPLICATION_CREDENTIALS."
     )
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long a server wants to be left alone: told in seconds, or as a date by its own clock."""
-    text = headers.get("Retry-After", "")
-    if text.isascii() and text.isdigit():
-        return float(text)
-    until, now = date_in(text), date_in(headers.get("Date", ""))
-    return None if until is None or now is None else max(0.0, (until - now).total_seconds())
-
-
-def date_in(text: str) -> datetime | None:
-    """The date that a header tells; None where it is none."""
-    try:
-        found = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return None if found.tzinfo is None else found
 
 
 @contextmanager

@@ -18,8 +18,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -45,6 +44,7 @@ from indexer.limits import (
     REQUEST_TIMEOUT_S,
 )
 from indexer.sources import PATH_SAFE
+from indexer.stores.headers import parse_date, parse_number, retry_after_s
 from indexer.stores.http_environment import Route, find_route
 from indexer.telemetry import Counters, without_credentials
 
@@ -83,8 +83,7 @@ class Answer:
     @property
     def content_length(self) -> int | None:
         """How long the body is said to be."""
-        said = self.header("Content-Length") or ""
-        return int(said) if said.isascii() and said.isdecimal() and len(said) < 19 else None  # noqa: PLR2004 - digits that always fit 64 bits
+        return parse_number(self.header("Content-Length"))
 
     @property
     def date(self) -> datetime | None:
@@ -258,7 +257,7 @@ def status_error(answer: Answer) -> IndexerError:
         return StoreUnavailable(
             f"{url}: the server asks for fewer requests ({said}).",
             is_throttle=True,
-            retry_after_s=_retry_after_s(answer),
+            retry_after_s=retry_after_s(answer.response.headers),
         )
     if status in _TRANSIENT:
         return StoreUnavailable(f"{url}: the server failed ({said}).")
@@ -276,23 +275,6 @@ def status_error(answer: Answer) -> IndexerError:
     if status == 407:  # noqa: PLR2004 - as RFC 9110 numbers it
         return AccessDenied(f"{url}: the proxy wants a name and a password ({said}).")
     return IndexerError(f"{url}: the server answered {said}. Check the address.")
-
-
-def _retry_after_s(answer: Answer) -> float | None:
-    said = answer.header("Retry-After") or ""
-    if said.isascii() and said.isdecimal():
-        return float(said[:9])
-    until, now = parse_date(said), answer.date
-    return None if until is None or now is None else max(0.0, (until - now).total_seconds())
-
-
-def parse_date(said: str | None) -> datetime | None:
-    """The time of a header; None where it has none that can be read."""
-    try:
-        found = parsedate_to_datetime(said or "")
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 @contextmanager

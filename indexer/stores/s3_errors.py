@@ -20,6 +20,7 @@ from xml.sax.saxutils import unescape
 import aiohttp
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
+from multidict import CIMultiDict
 
 from indexer.errors import (
     AccessDenied,
@@ -33,6 +34,7 @@ from indexer.errors import (
     StoreUnavailable,
     UsageError,
 )
+from indexer.stores import headers
 
 THROTTLE_CODES: Final = frozenset(
     (
@@ -117,7 +119,7 @@ def foreign_error(uri: str, error: Exception) -> IndexerError | None:
             str(details.get("Code", "")),
             str(details.get("Message", "")),
             status=answer.get("HTTPStatusCode", 200),
-            retry_after=answer.get("HTTPHeaders", {}).get("retry-after"),
+            retry_after_s=headers.retry_after_s(CIMultiDict(answer.get("HTTPHeaders", {}))),
         )
     if isinstance(error, exceptions.BotoCoreError):
         return _client_error(uri, error)
@@ -170,7 +172,7 @@ def server_error(
     message: str,
     *,
     status: int = 200,
-    retry_after: str | None = None,
+    retry_after_s: float | None = None,
     needs: str = LISTING_NEEDS,
 ) -> IndexerError:
     """Our error for an S3 error code, said of `uri`; an unknown code is judged by its status.
@@ -179,11 +181,10 @@ def server_error(
     """
     said = " ".join(f"{code}: {message}".split()) if message else code
     if code in THROTTLE_CODES or status in THROTTLE_STATUSES:
-        seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
         return StoreUnavailable(
             f"{uri}: the server asks for fewer requests ({said}).",
             is_throttle=True,
-            retry_after_s=seconds,
+            retry_after_s=retry_after_s,
         )
     if code in TRANSIENT_CODES or status in TRANSIENT_STATUSES:
         return StoreUnavailable(f"{uri}: the server failed ({said}).")
@@ -210,11 +211,11 @@ def server_error(
 
 
 def object_error(
-    uri: str, code: str, message: str, *, status: int = 200, retry_after: str | None = None
+    uri: str, code: str, message: str, *, status: int = 200, retry_after_s: float | None = None
 ) -> IndexerError:
     """As `server_error`, of a request for one object, whose answer to a HEAD is a status alone."""
     if code == "NoSuchBucket" or status in THROTTLE_STATUSES | TRANSIENT_STATUSES:
-        return server_error(uri, code, message, status=status, retry_after=retry_after)
+        return server_error(uri, code, message, status=status, retry_after_s=retry_after_s)
     # 405 is said of the mark that an object was deleted, when its version is asked for.
     if status in {404, 405}:
         return NoSuchObject(f"{uri}: there is no such object any more.")

@@ -37,9 +37,9 @@ from indexer.stores.s3_versions import (
     newest,
     order_of,
 )
-from indexer.stores.s3_xml import TAG, Columns, Operation, read_columns, unquoted
+from indexer.stores.s3_xml import TAG, Columns, Operation, read_columns
 
-__all__ = ["Listing", "Operation", "Question", "error_in", "parse_listing", "unquoted"]
+__all__ = ["Listing", "Operation", "Question", "error_in", "parse_listing"]
 
 # Never part of valid UTF-8, so that keys joined by it can be told apart after decoding.
 _SEPARATOR: Final = b"\xff"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from indexer.errors import BrokenListing, StoreUnavailable
 from indexer.limits import LISTING_BYTES_MAX
+from indexer.stores.headers import unquoted
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -238,9 +239,3 @@ def _say(said: dict[bytes, bytes], name: bytes, element: _Element, once: Collect
     if name in once and (name in said or len(element)):
         raise BrokenListing(f"the server's listing says {name.decode()} twice, or in parts")
     said[name] = (element.text or "").encode()
-
-
-def unquoted(etag: str) -> str:
-    """An ETag without its outer quotes; a weak one (`W/"…"`) keeps them."""
-    is_quoted = len(etag) > 1 and etag.startswith('"') and etag.endswith('"')
-    return etag[1:-1] if is_quoted else etag
