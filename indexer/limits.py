@@ -125,7 +125,7 @@ REQUEST_TIMEOUT_S: Final = 120.0
 CONNECT_TIMEOUT_S: Final = 10.0
 
 KEEPALIVE_S: Final = 12.0
-"""How long a connection to S3 is kept idle; AWS closes them after 20 s."""
+"""How long a connection to a store is kept idle; AWS closes them after 20 s."""
 
 CLOCK_SKEW_S_MAX: Final = 300.0
 """S3 takes requests that were signed up to 15 minutes before or after its own time. Who is refused
@@ -199,10 +199,10 @@ takes 3 to 8 ms; where a turn may have four, 200 clients who ask how far ten job
 times as long, and where it may have any number, seconds. The jobs are no slower for it."""
 
 CLIENT_AGE_S_MAX: Final = 900.0
-"""New jobs get a new S3 client after that, which reads the user's files anew."""
+"""New jobs get a new client of S3, GCS or the web after that, which reads the user's files anew."""
 
 CLIENTS_MAX: Final = 16
-"""S3 clients that are kept for the next job; each has a connection pool of its own."""
+"""Clients of a kind that are kept for the next job; each has a connection pool of its own."""
 
 JOBS_RUNNING_MAX: Final = 4
 """Jobs that list at once; more only share the same cores. The others wait in line."""

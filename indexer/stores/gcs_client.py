@@ -24,19 +24,20 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from indexer import __version__
 from indexer.errors import BrokenListing, IndexerError, InvalidSetting, said_of
 from indexer.limits import (
     CONNECT_TIMEOUT_S,
     GCS_ANSWER_BYTES_MAX,
     GCS_READ_BYTES,
     IN_FLIGHT_MAX,
+    KEEPALIVE_S,
     REQUEST_TIMEOUT_S,
 )
 from indexer.protocols import GCSOptions
 from indexer.stores.gcs_credentials import AccessTokens, find_credentials
 from indexer.stores.gcs_errors import Asked, server_error, translated
 from indexer.stores.gcs_wire import FailedAnswer
+from indexer.stores.headers import USER_AGENT
 from indexer.telemetry import Counters
 from workers.clock import Clock
 
@@ -90,49 +91,53 @@ def chosen_endpoint() -> EndpointChoice:
     return EndpointChoice(url, EMULATOR_VARIABLE, is_emulator=True)
 
 
-@asynccontextmanager
-async def open_client(
-    options: GCSOptions,
-    counters: Counters,
-    clock: Clock,
-    *,
-    endpoint: EndpointChoice | None = None,
-    timeout_s: float = REQUEST_TIMEOUT_S,
-) -> AsyncIterator[GCSClient]:
-    """A client for as long as the context is open; `endpoint` is by default found by the rules.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How an endpoint is asked: with the credentials that are found, or with none."""
 
-    Raises `MissingCredentials` and `InvalidSetting`.
-    """
-    endpoint = endpoint or chosen_endpoint()
+    endpoint: EndpointChoice
+    is_anonymous: bool
+
+    @classmethod
+    def of(cls, options: GCSOptions, endpoint: EndpointChoice | None = None) -> Access:
+        """How the options say; an emulator is asked without credentials. Raises InvalidSetting."""
+        endpoint = endpoint or chosen_endpoint()
+        return cls(endpoint, options.anonymous or endpoint.is_emulator)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GCSSession:
+    """Connections to an endpoint, and access tokens for it; jobs that reach it so share them."""
+
+    http: aiohttp.ClientSession
+    endpoint: EndpointChoice
+    tokens: AccessTokens | None
+
+
+@asynccontextmanager
+async def open_session(access: Access, clock: Clock) -> AsyncIterator[GCSSession]:
+    """A session for as long as the context is open. Raises MissingCredentials, InvalidSetting."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
     async with AsyncExitStack() as stack:
         tokens = None
-        if not (options.anonymous or endpoint.is_emulator):
+        if not access.is_anonymous:
             # Google's servers for tokens are asked past what is set up here for the endpoint.
             asking = await stack.enter_async_context(
                 aiohttp.ClientSession(timeout=timeout, trust_env=True)
             )
-            tokens = AccessTokens(find_credentials(), asking, clock)
-        session = await stack.enter_async_context(
+            credentials = await asyncio.to_thread(find_credentials)
+            tokens = AccessTokens(credentials, asking, clock)
+        http = await stack.enter_async_context(
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX),
+                connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX, keepalive_timeout=KEEPALIVE_S),
                 timeout=timeout,
                 auto_decompress=False,
-                headers={
-                    "User-Agent": f"bucket-indexer/{__version__}",
-                    "Accept-Encoding": "identity",
-                },
-                proxy=_proxy(endpoint.url),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+                proxy=_proxy(access.endpoint.url),
             )
         )
-        yield GCSClient(
-            session,
-            endpoint,
-            tokens,
-            counters,
-            user_project=options.user_project,
-            timeout_s=timeout_s,
-        )
+        yield GCSSession(http, access.endpoint, tokens)
 
 
 def _proxy(url: str) -> str | None:
@@ -147,24 +152,22 @@ def _proxy(url: str) -> str | None:
 
 
 class GCSClient:
-    """Requests to one endpoint with one set of credentials."""
+    """Requests of one job to one endpoint with one set of credentials."""
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        endpoint: EndpointChoice,
-        tokens: AccessTokens | None,
+        session: GCSSession,
         counters: Counters,
         *,
         user_project: str | None,
-        timeout_s: float,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
-        self._session = session
-        self._tokens = tokens
+        self._session = session.http
+        self._tokens = session.tokens
         self._user_project = user_project
         self._counters = counters
         self._timeout_s = timeout_s
-        self.endpoint = endpoint
+        self.endpoint = session.endpoint
 
     @property
     def is_anonymous(self) -> bool:

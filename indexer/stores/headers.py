@@ -15,6 +15,10 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
+from indexer import __version__
+
+USER_AGENT: Final = f"bucket-indexer/{__version__}"
+
 _DIGITS_MAX: Final = 18
 """Numbers of so many digits always fit 64 bits."""
 

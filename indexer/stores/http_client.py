@@ -5,8 +5,8 @@ Invariants
     is followed, and only so many of them; credentials and content stay on the origin they are of.
   * Bodies are asked for without compression and taken as they come. One that is held in memory is
     bounded in bytes; every wait is bounded in time.
-  * The environment is asked once for each origin. No message has a URL's query, which may hold a
-    signature.
+  * The environment is asked once for each origin and job. No message has a URL's query, which may
+    hold a signature.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from urllib.parse import quote, urljoin, urlsplit
 import aiohttp
 from yarl import URL
 
-from indexer import __version__
 from indexer.errors import (
     AccessDenied,
     IndexerError,
@@ -41,10 +40,11 @@ from indexer.limits import (
     HTTP_CHUNK_BYTES,
     HTTP_REDIRECTS_MAX,
     IN_FLIGHT_MAX,
+    KEEPALIVE_S,
     REQUEST_TIMEOUT_S,
 )
 from indexer.sources import PATH_SAFE
-from indexer.stores.headers import parse_date, parse_number, retry_after_s
+from indexer.stores.headers import USER_AGENT, parse_date, parse_number, retry_after_s
 from indexer.stores.http_environment import Route, find_route
 from indexer.telemetry import Counters, without_credentials
 
@@ -91,36 +91,39 @@ class Answer:
         return parse_date(self.header("Date"))
 
 
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Connections to web servers, for as long as the context is open; jobs share them."""
+    # Made here, as it is only now that SSL_CERT_FILE is as the user set it.
+    tls = await asyncio.to_thread(ssl.create_default_context)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX, ssl=tls, keepalive_timeout=KEEPALIVE_S),
+        headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    ) as session:
+        yield session
+
+
 class HTTPClient:
-    """Asks web servers, one try a request. Open it with `HTTPClient.open()`."""
+    """Asks web servers for one job, one try a request.
+
+    `timeout_s` bounds each wait: for an answer, and for each piece of a body.
+    """
 
     def __init__(
-        self, session: aiohttp.ClientSession, counters: Counters, timeout_s: float
+        self,
+        session: aiohttp.ClientSession,
+        counters: Counters,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         self._session = session
         self._counters = counters
         self._timeout_s = timeout_s
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s)
+        )
         self._routes: dict[tuple[str, str], Route] = {}
-
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls, counters: Counters, *, timeout_s: float = REQUEST_TIMEOUT_S
-    ) -> AsyncIterator[HTTPClient]:
-        """A client for as long as the context is open.
-
-        `timeout_s` bounds each wait: for an answer, and for each piece of a body.
-        """
-        # Made here, as it is only now that SSL_CERT_FILE is as the user set it.
-        tls = await asyncio.to_thread(ssl.create_default_context)
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX, ssl=tls),
-            timeout=aiohttp.ClientTimeout(sock_connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            headers={"Accept-Encoding": "identity", "User-Agent": f"indexer/{__version__}"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        ) as session:
-            yield cls(session, counters, timeout_s)
 
     @asynccontextmanager
     async def request(
@@ -200,6 +203,7 @@ class HTTPClient:
                 target,
                 headers={**headers, **route.headers},
                 allow_redirects=False,
+                timeout=self._timeout,
                 proxy=route.proxy,
                 proxy_headers=route.proxy_headers,
             )
