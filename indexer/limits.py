@@ -134,6 +134,9 @@ without a word (a HEAD) and is so far off has most likely been refused for that.
 ERROR_BODY_BYTES_MAX: Final = 64 * 1024
 """What is read of an answer that tells of an error: S3's have some 500 bytes."""
 
+BODY_PIECE_BYTES: Final = MIB // 4
+"""Of an answer that is held in memory, so much is taken from its connection at once."""
+
 READ_BUFFER_BYTES: Final = MIB // 4
 READ_CHUNK_BYTES_MAX: Final = MIB
 """Of an object's bytes: buffered of each connection before it is told to wait, which is twice that,

@@ -19,12 +19,11 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
-from indexer.errors import BrokenListing, IndexerError, InvalidSetting, said_of
+from indexer.errors import IndexerError, InvalidSetting, said_of
 from indexer.limits import (
     CONNECT_TIMEOUT_S,
     GCS_ANSWER_BYTES_MAX,
@@ -38,6 +37,8 @@ from indexer.stores.gcs_credentials import AccessTokens, find_credentials
 from indexer.stores.gcs_errors import Asked, server_error, translated
 from indexer.stores.gcs_wire import FailedAnswer
 from indexer.stores.headers import USER_AGENT
+from indexer.stores.http_environment import Route, find_proxy
+from indexer.stores.network import read_body
 from indexer.telemetry import Counters
 from workers.clock import Clock
 
@@ -112,6 +113,7 @@ class GCSSession:
     http: aiohttp.ClientSession
     endpoint: EndpointChoice
     tokens: AccessTokens | None
+    route: Route
 
 
 @asynccontextmanager
@@ -134,21 +136,11 @@ async def open_session(access: Access, clock: Clock) -> AsyncIterator[GCSSession
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-                proxy=_proxy(access.endpoint.url),
             )
         )
-        yield GCSSession(http, access.endpoint, tokens)
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for a URL.
-
-    aiohttp would find it too, but takes passwords from ~/.netrc along with it.
-    """
-    parts = urlsplit(url)
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    return getproxies().get(parts.scheme)
+        # aiohttp would find it too, but takes passwords from ~/.netrc along with it.
+        route = find_proxy(URL(access.endpoint.url))
+        yield GCSSession(http, access.endpoint, tokens, route)
 
 
 class GCSClient:
@@ -164,6 +156,7 @@ class GCSClient:
     ) -> None:
         self._session = session.http
         self._tokens = session.tokens
+        self._route = session.route
         self._user_project = user_project
         self._counters = counters
         self._timeout_s = timeout_s
@@ -195,11 +188,11 @@ class GCSClient:
 
         Raises the error that the answer is, but for the statuses in `allowed`.
         """
-        with translated(uri):
+        with said_of(uri), translated(uri):
             async with asyncio.timeout(self._timeout_s):
                 response = await self._send(path, parameters, {}, uri)
                 try:
-                    body = await _body(response, uri, bytes_max)
+                    body = await read_body(response, bytes_max)
                 finally:
                     response.close()
         answer = Answer(response.status, response.headers, body)
@@ -241,9 +234,9 @@ class GCSClient:
                 response = await self._send(path, parameters, sent, uri)
         try:
             if response.status not in _DONE:
-                with translated(uri):
+                with said_of(uri), translated(uri):
                     async with asyncio.timeout(self._timeout_s):
-                        body = await _body(response, uri, GCS_ANSWER_BYTES_MAX)
+                        body = await read_body(response, GCS_ANSWER_BYTES_MAX)
                 answer = Answer(response.status, response.headers, body)
                 raise self.error_of(answer, uri=uri, asked="object")
             yield Body(response, uri, self._timeout_s)
@@ -262,22 +255,29 @@ class GCSClient:
         )
         tokens = self._tokens
         if tokens is None:
-            self._counters.requests += 1
-            return await self._session.get(url, headers=headers, allow_redirects=False)
+            return await self._get(url, headers)
         token = await tokens.get(uri)
-        response = await self._authorized(url, headers, token)
+        response = await self._get(url, headers, token)
         if response.status == HTTPStatus.UNAUTHORIZED:
             tokens.forget(token)
             response.close()
-            response = await self._authorized(url, headers, await tokens.get(uri))
+            response = await self._get(url, headers, await tokens.get(uri))
         return response
 
-    async def _authorized(
-        self, url: URL, headers: Mapping[str, str], token: str
+    async def _get(
+        self, url: URL, headers: Mapping[str, str], token: str | None = None
     ) -> aiohttp.ClientResponse:
         self._counters.requests += 1
-        sent = {**headers, "Authorization": f"Bearer {token}"}
-        return await self._session.get(url, headers=sent, allow_redirects=False)
+        sent = {**self._route.headers, **headers}
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        return await self._session.get(
+            url,
+            headers=sent,
+            allow_redirects=False,
+            proxy=self._route.proxy,
+            proxy_headers=self._route.proxy_headers,
+        )
 
 
 class Body:
@@ -298,18 +298,6 @@ class Body:
                     return await self._response.content.readexactly(GCS_READ_BYTES)
                 except asyncio.IncompleteReadError as end:
                     return end.partial
-
-
-async def _body(response: aiohttp.ClientResponse, uri: str, bytes_max: int) -> bytes:
-    """A whole body. Raises `BrokenListing` for one that is too long."""
-    parts: list[bytes] = []
-    size_bytes = 0
-    while part := await response.content.readany():
-        parts.append(part)
-        size_bytes += len(part)
-        if size_bytes > bytes_max:
-            raise BrokenListing(f"{uri}: the server's answer has more than {bytes_max:,} bytes")
-    return b"".join(parts)
 
 
 def quoted(name: str) -> str:

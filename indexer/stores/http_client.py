@@ -12,8 +12,6 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -29,7 +27,6 @@ from indexer.errors import (
     AccessDenied,
     IndexerError,
     InvalidReference,
-    InvalidSetting,
     NoSuchObject,
     ObjectChanged,
     StoreUnavailable,
@@ -44,14 +41,22 @@ from indexer.limits import (
     REQUEST_TIMEOUT_S,
 )
 from indexer.sources import PATH_SAFE
+from indexer.stores import network
 from indexer.stores.headers import USER_AGENT, parse_date, parse_number, retry_after_s
 from indexer.stores.http_environment import Route, find_route
+from indexer.stores.network import THROTTLE_STATUSES, TRANSIENT_STATUSES, Advice
 from indexer.telemetry import Counters, without_credentials
 
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
-_TRANSIENT: Final = frozenset((408, 425, 500, 502, 504))
-_THROTTLES: Final = frozenset((429, 503))
 _GONE: Final = frozenset((404, 410))
+
+_ADVICE: Final = Advice(
+    place="Check the address and the network.",
+    tls=(
+        "Check the address, and if the server's certificate is of an authority of your own, name "
+        "that one's in SSL_CERT_FILE."
+    ),
+)
 
 
 class RedirectRefused(UsageError):
@@ -140,7 +145,7 @@ class HTTPClient:
         """
         asked = url
         for _ in range(HTTP_REDIRECTS_MAX + 1):
-            with translated(asked, self._timeout_s):
+            with translated(asked):
                 response = await self._ask(method, asked, headers or {})
             answer = Answer(asked, response)
             try:
@@ -179,7 +184,7 @@ class HTTPClient:
     async def read(self, answer: Answer, bytes_max: int = HTTP_CHUNK_BYTES) -> bytes:
         """The next bytes of a body, as many as are asked for or are left; none at its end."""
         chunk = bytearray()
-        with translated(answer.url, self._timeout_s):
+        with translated(answer.url):
             async with asyncio.timeout(self._timeout_s):
                 while len(chunk) < bytes_max:
                     part = await answer.response.content.read(bytes_max - len(chunk))
@@ -257,13 +262,13 @@ def status_error(answer: Answer) -> IndexerError:
         return NoSuchObject(f"{url}: there is nothing at this address ({said}).")
     if status == 412:  # noqa: PLR2004 - as RFC 9110 numbers it
         return ObjectChanged(f"{url} was written since it was listed.")
-    if status in _THROTTLES:
+    if status in THROTTLE_STATUSES:
         return StoreUnavailable(
             f"{url}: the server asks for fewer requests ({said}).",
             is_throttle=True,
             retry_after_s=retry_after_s(answer.response.headers),
         )
-    if status in _TRANSIENT:
+    if status in TRANSIENT_STATUSES:
         return StoreUnavailable(f"{url}: the server failed ({said}).")
     if status == 401:  # noqa: PLR2004 - as RFC 9110 numbers it
         if "Authorization" in answer.response.request_info.headers:
@@ -282,48 +287,11 @@ def status_error(answer: Answer) -> IndexerError:
 
 
 @contextmanager
-def translated(url: str, timeout_s: float) -> Iterator[None]:
+def translated(url: str) -> Iterator[None]:
     """Raises aiohttp's errors as ours, said of `url`."""
     url = shown(url)
-    try:
-        yield
-    except (aiohttp.InvalidURL, UnicodeError) as error:
-        raise InvalidReference(f"{url} is no address that can be asked: {error}.") from error
-    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise InvalidSetting(
-            f"{url}: TLS failed ({_said(error)}). Check the address, and if the server's "
-            f"certificate is of an authority of your own, name that one's in SSL_CERT_FILE."
-        ) from error
-    except aiohttp.ClientHttpProxyError as error:
-        raise StoreUnavailable(
-            f"{url}: the proxy answered {error.status}. Check HTTPS_PROXY and NO_PROXY."
-        ) from error
-    except aiohttp.ClientPayloadError as error:
-        raise StoreUnavailable(f"{url}: the answer ended before its end.") from error
-    except aiohttp.ClientResponseError as error:
-        raise StoreUnavailable(
-            f"{url}: the answer is not HTTP ({_said(error)[:200]}). Check the address and its port."
-        ) from error
-    except TimeoutError as error:
-        raise StoreUnavailable(
-            f"{url}: the server kept us waiting for more than {timeout_s:g} s."
-        ) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise StoreUnavailable(
-            f"{url}: the server cannot be reached ({_said(error)}). Check the address and the "
-            f"network."
-        ) from error
-
-
-def _said(error: BaseException) -> str:
-    """What an error says, on one line."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, ssl.SSLError):
-        return getattr(cause, "verify_message", "") or cause.reason or type(cause).__name__
-    if isinstance(cause, socket.gaierror):
-        return str(cause.strerror)
-    if isinstance(cause, OSError) and cause.errno:
-        return os.strerror(cause.errno)
-    if isinstance(cause, aiohttp.ClientResponseError):
-        return " ".join(cause.message.split())
-    return " ".join(str(cause).split()) or type(cause).__name__
+    with network.translated(url, _ADVICE):
+        try:
+            yield
+        except (aiohttp.InvalidURL, UnicodeError) as error:
+            raise InvalidReference(f"{url} is no address that can be asked: {error}.") from error
