@@ -27,7 +27,7 @@ from indexer.errors import IndexerError, InvalidSetting, said_of
 from indexer.limits import (
     CONNECT_TIMEOUT_S,
     GCS_ANSWER_BYTES_MAX,
-    GCS_READ_BYTES,
+    HANDED_ON_BYTES_MAX,
     IN_FLIGHT_MAX,
     KEEPALIVE_S,
     REQUEST_TIMEOUT_S,
@@ -291,11 +291,14 @@ class Body:
         self.headers: Mapping[str, str] = response.headers
 
     async def next(self) -> bytes:
-        """The next bytes, at most `GCS_READ_BYTES`; none at the end. Raises StoreUnavailable."""
+        """The next bytes, as many as are handed on at once; none at the end.
+
+        Raises `StoreUnavailable`.
+        """
         with translated(self._uri):
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    return await self._response.content.readexactly(GCS_READ_BYTES)
+                    return await self._response.content.readexactly(HANDED_ON_BYTES_MAX)
                 except asyncio.IncompleteReadError as end:
                     return end.partial
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from indexer.errors import ObjectChanged, StoreUnavailable
-from indexer.limits import GCS_READ_BYTES
+from indexer.limits import HANDED_ON_BYTES_MAX
 from indexer.objects import Pin
 from indexer.protocols import Sink
 from indexer.stores.gcs_client import Body, GCSClient
@@ -92,7 +92,7 @@ def _unpacked(unpacker: Any, data: bytes, uri: str) -> list[bytes]:
     parts = []
     try:
         while data:
-            parts.append(unpacker.decompress(data, GCS_READ_BYTES))
+            parts.append(unpacker.decompress(data, HANDED_ON_BYTES_MAX))
             data = unpacker.unconsumed_tail
     except zlib.error as error:
         raise StoreUnavailable(f"{uri}: the body was garbled on its way; try again.") from error

@@ -184,14 +184,7 @@ class HTTPStore:
             self._is_fresh = False
         page = await self._tree.list_names(keys, prefix=prefix, token=token)
         rows = [(path, Head(SIZE_UNKNOWN, uri=(await self._url(path))[1])) for path in page.paths]
-        return ListedPage(
-            rows=page_of_heads(rows),
-            entries=len(rows),
-            first=Key(page.paths[0]) if rows else None,
-            last=Key(page.paths[-1]) if rows else None,
-            more=page.more,
-            token=page.token,
-        )
+        return ListedPage.of_keys(page_of_heads(rows), page.paths, more=page.more, token=page.token)
 
     async def head(
         self, key: Key, *, version_id: str | None = None, checksum: bool = False

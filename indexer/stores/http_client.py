@@ -40,7 +40,7 @@ from indexer.limits import (
     KEEPALIVE_S,
     REQUEST_TIMEOUT_S,
 )
-from indexer.sources import PATH_SAFE
+from indexer.sources import DEFAULT_PORTS, PATH_SAFE
 from indexer.stores import network
 from indexer.stores.headers import USER_AGENT, parse_date, parse_number, retry_after_s
 from indexer.stores.http_environment import Route, find_route
@@ -251,7 +251,7 @@ def redirected(url: str, asked: str, location: str) -> str:
 
 
 def _port(scheme: str, port: int | None) -> int | None:
-    return port or {"http": 80, "https": 443}.get(scheme)
+    return port or DEFAULT_PORTS.get(scheme)
 
 
 def status_error(answer: Answer) -> IndexerError:

@@ -18,7 +18,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 from indexer.errors import BrokenListing
-from indexer.limits import LISTING_BYTES_MAX, RESPONSE_TIMEOUT_S
+from indexer.limits import RESPONSE_TIMEOUT_S, S3_PAGE_BYTES_MAX
 from indexer.stores.network import read_body
 
 
@@ -52,7 +52,7 @@ async def body_of(asked: Awaitable[aiohttp.ClientResponse]) -> bytes:
 
 async def _content(raw: aiohttp.ClientResponse) -> bytes:
     """The body of a response. Raises `BrokenListing` if it is longer than any listing can be."""
-    content = await read_body(raw, LISTING_BYTES_MAX)
+    content = await read_body(raw, S3_PAGE_BYTES_MAX)
     if b"<!ENTITY" in content:
         # Of which a few lines may stand for gigabytes, wherever they are parsed.
         raise BrokenListing("the server's answer declares entities, as none of S3's does")

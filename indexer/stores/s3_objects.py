@@ -22,7 +22,7 @@ from multidict import istr
 
 from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
 from indexer.keyspace import Key
-from indexer.limits import READ_BYTES_MIN, READ_CHUNK_BYTES_MAX, REQUEST_TIMEOUT_S
+from indexer.limits import HANDED_ON_BYTES_MAX, READ_BYTES_MIN, REQUEST_TIMEOUT_S
 from indexer.objects import Checksum, Head, Pin
 from indexer.protocols import Sink
 from indexer.stores.headers import parse_content_range, parse_date, parse_number, unquoted
@@ -214,8 +214,8 @@ async def _pour(
                     f"Check the endpoint and the network."
                 )
             window_bytes, window_ends_s = 0, arrived_s + REQUEST_TIMEOUT_S
-        for start in range(0, len(data), READ_CHUNK_BYTES_MAX):
-            await sink.write(data[start : start + READ_CHUNK_BYTES_MAX])
+        for start in range(0, len(data), HANDED_ON_BYTES_MAX):
+            await sink.write(data[start : start + HANDED_ON_BYTES_MAX])
         # How long the sink takes is not the server's to answer for.
         window_ends_s += clock.monotonic() - arrived_s
     if left_bytes:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from indexer.errors import BrokenListing, StoreUnavailable
-from indexer.limits import LISTING_BYTES_MAX
+from indexer.limits import S3_PAGE_BYTES_MAX
 from indexer.stores.headers import unquoted
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def read_columns(body: bytes, operation: Operation) -> Parsed:
     Raises `StoreUnavailable` when the body was cut off on its way, and `BrokenListing` when it is
     no listing.
     """
-    if len(body) > LISTING_BYTES_MAX:
-        raise BrokenListing(f"the server's listing is longer than {LISTING_BYTES_MAX:,} bytes")
+    if len(body) > S3_PAGE_BYTES_MAX:
+        raise BrokenListing(f"the server's listing is longer than {S3_PAGE_BYTES_MAX:,} bytes")
     if not _LISTING_END.search(body, max(0, len(body) - 64)):
         raise StoreUnavailable("the server's listing was cut off on its way; try again")
     if any(word in body for word in _FORBIDDEN):
