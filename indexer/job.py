@@ -27,7 +27,7 @@ from indexer.pipeline.trigger import SnapshotRequest
 from indexer.records import CommitResult, Consistency, ScanRecord, Snapshot
 from indexer.scan import Before, Reach, Scan, SourceScan
 from indexer.slice import SliceTools, assembling
-from indexer.sources import Source
+from indexer.sources import FILE_SCHEME, Source
 from indexer.telemetry import Counters
 
 
@@ -136,6 +136,11 @@ def _nothing(request: SnapshotRequest, scans: Sequence[Scan]) -> str:
     if len(scans) > 1:
         return f"{request.title} hold no objects"
     uri, folder = request.sources[0].uri, scans[0].ref.uri
+    if uri.scheme == FILE_SCHEME and not uri.names_folder:
+        return (
+            f"there is neither a file nor a folder {uri} with anything in it; a bucket is written "
+            f"s3://bucket/prefix/"
+        )
     if uri.names_folder or uri.is_list:
         return f"{folder} holds no objects"
     return f"there is neither an object {uri} nor anything in the folder {folder}"

@@ -29,6 +29,8 @@ _MOUNTED_PATTERN: Final = re.compile(
     r"(?![A-Za-z][A-Za-z0-9+.-]*://|/[^=]*=)([^=]*)=([A-Za-z][A-Za-z0-9+.-]*://.*)", re.DOTALL
 )
 
+_TORN_PATTERN: Final = re.compile(r"(?:s3|gs|https?|file):(?!//)", re.IGNORECASE)
+
 BUCKET_SCHEMES: Final = ("s3", "gs")
 WEB_SCHEMES: Final = ("http", "https")
 FILE_SCHEME: Final = "file"
@@ -181,7 +183,14 @@ def check_sources(sources: tuple[Source, ...]) -> None:
 
 
 def located(text: str) -> str:
-    """A source as written on this machine, relative paths made absolute; URIs are left alone."""
+    """A source as written on this machine, relative paths made absolute; URIs are left alone.
+
+    Raises `InvalidReference` for what looks like a URI of which a slash is missing.
+    """
+    if _TORN_PATTERN.match(text):
+        raise InvalidReference(
+            f"{text!r} is no source URI: write two slashes after the colon, or ./ in front of a path."
+        )
     if _SCHEME_PATTERN.match(text) or _MOUNTED_PATTERN.fullmatch(text) or not text:
         return text
     absolute = os.path.abspath(text)  # noqa: PTH100 - links in it are kept as they are

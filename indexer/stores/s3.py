@@ -135,7 +135,7 @@ class S3Connection:
             warnings += check_moment(f"s3://{uri.bucket}", as_of, versioning, without)
         lister = self._lister(uri.bucket, prefix, as_of)
         wants_versions = versioning.state != "off" and "versions" not in without
-        facts = await self._facts_of(uri, versioning.server, versions=wants_versions)
+        facts = await self._facts_of(uri, versioning.server, as_of, versions=wants_versions)
         lister.has_v2 = facts.has_v2 is not False
         if as_of is not None:
             check_order(f"s3://{uri.bucket}", facts.versions)
@@ -211,13 +211,15 @@ class S3Connection:
         requests = ListRequests(self._caller, bucket)
         return S3Lister(requests, bucket, prefix, self._turns, as_of=as_of)
 
-    async def _facts_of(self, uri: SourceUri, server: str, *, versions: bool) -> Facts:
+    async def _facts_of(
+        self, uri: SourceUri, server: str, as_of: datetime | None, *, versions: bool
+    ) -> Facts:
         """What the endpoint honours: known, kept, or asked for now, of versions if they matter."""
         known = known_facts(server)
         if known is not None:
             return known
         requests = ListRequests(self._caller, uri.bucket)
-        lister = ProbingLister(requests, uri.bucket, uri.folder.key, self._turns)
+        lister = ProbingLister(requests, uri.bucket, uri.folder.key, self._turns, as_of=as_of)
         lister.answers = self._probed
         async with self._shared.asking:
             try:
