@@ -12,9 +12,8 @@ import gzip
 import json
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -23,6 +22,7 @@ from indexer.testing.synthetic_gcs.faults import Faults, Injector
 from indexer.testing.synthetic_gcs.listing import Denied, InvalidParameter, list_objects
 from indexer.testing.synthetic_gcs.state import Bucket, Generation
 from indexer.testing.synthetic_s3.router import Answer, Latency
+from indexer.testing.synthetic_s3.watch import Watch
 from indexer.testing.synthetic_s3.wire import Request, Response
 
 NAME_BYTES_MAX = 1024
@@ -47,30 +47,6 @@ class ApiError(Exception):
         self.message = message or self.reason
 
 
-@dataclass(slots=True)
-class Watch:
-    """What is known and done about one bucket name beside its objects."""
-
-    injector: Injector = field(default_factory=lambda: Injector(Faults()))
-    requests: Counter[str] = field(default_factory=Counter)
-    in_flight: int = 0
-    max_in_flight: int = 0
-
-    def begin(self, operation: str) -> None:
-        self.requests[operation] += 1
-        self.in_flight += 1
-        self.max_in_flight = max(self.max_in_flight, self.in_flight)
-
-    def end(self) -> None:
-        self.in_flight -= 1
-
-    def reset(self) -> None:
-        """Count from zero again; requests in flight stay so."""
-        self.requests.clear()
-        self.injector.struck.clear()
-        self.max_in_flight = self.in_flight
-
-
 @dataclass(frozen=True, slots=True)
 class _Call:
     operation: str
@@ -86,15 +62,15 @@ class Router:
     def __init__(self, *, latency: Latency) -> None:
         self.buckets: dict[str, Bucket] = {}
         self.latency = latency
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[str, Watch[Injector]] = {}
 
-    def watch(self, bucket: str) -> Watch:
+    def watch(self, bucket: str) -> Watch[Injector]:
         """What is known of a bucket's name."""
-        return self._watches.setdefault(bucket, Watch())
+        return self._watches.setdefault(bucket, Watch(Injector(Faults())))
 
     def answer(self, request: Request) -> Answer:
         """What to answer to a request of the JSON API."""
-        watch, operation = Watch(), ""
+        watch, operation = Watch(Injector(Faults())), ""
         try:
             call = _parse(request)
             operation = call.operation

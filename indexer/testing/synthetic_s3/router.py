@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import formatdate
 from random import Random
@@ -33,6 +32,7 @@ from indexer.testing.synthetic_s3.operations import Call, xml_response
 from indexer.testing.synthetic_s3.queries import parse_query
 from indexer.testing.synthetic_s3.render import DECLARATION, NAMESPACE, error_document
 from indexer.testing.synthetic_s3.state import Buckets
+from indexer.testing.synthetic_s3.watch import Watch
 from indexer.testing.synthetic_s3.wire import Request, Response
 
 KEY_BYTES_MAX = 1024
@@ -89,30 +89,6 @@ _HANDLERS: Mapping[str, Handler] = MappingProxyType(
 )
 
 
-@dataclass(slots=True)
-class Watch:
-    """What is known and done about one bucket name beside its objects."""
-
-    injector: Injector = field(default_factory=lambda: Injector(Faults()))
-    requests: Counter[str] = field(default_factory=Counter)
-    in_flight: int = 0
-    max_in_flight: int = 0
-
-    def begin(self, operation: str) -> None:
-        self.requests[operation] += 1
-        self.in_flight += 1
-        self.max_in_flight = max(self.max_in_flight, self.in_flight)
-
-    def end(self) -> None:
-        self.in_flight -= 1
-
-    def reset(self) -> None:
-        """Count from zero again; requests in flight stay so."""
-        self.requests.clear()
-        self.injector.struck.clear()
-        self.max_in_flight = self.in_flight
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A response, when it is to leave, and how."""
@@ -148,17 +124,18 @@ class Router:
         self.buckets = buckets
         self.latency = latency
         self._access_key = access_key
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[str, Watch[Injector]] = {}
         self._request_number = 0
 
-    def watch(self, bucket_name: str) -> Watch:
-        return self._watches.setdefault(bucket_name, Watch())
+    def watch(self, bucket_name: str) -> Watch[Injector]:
+        return self._watches.setdefault(bucket_name, Watch(Injector(Faults())))
 
     def answer(self, request: Request) -> Answer:
         """What to answer to a request to S3."""
         self._request_number += 1
         request_id = f"{self._request_number:016X}"
-        watch = Watch()  # for requests that name no bucket, or nothing that can be understood
+        # For requests that name no bucket, or nothing that can be understood.
+        watch = Watch(Injector(Faults()))
         operation = ""
         try:
             call = _parse(request)
