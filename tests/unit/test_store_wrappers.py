@@ -127,7 +127,7 @@ def test_a_throttle_is_tried_again_later_and_lowers_the_limit() -> None:
             wrapped.check_holds_nothing()
         assert clock.monotonic() > 30
         assert wrapped.counters.throttles == 1
-        assert wrapped.counters.answers == {("head", "throttled"): 1, ("head", "ok"): 1}
+        assert wrapped.counters.answers == {("memory", "head", "throttled"): 1, ("memory", "head", "ok"): 1}
         assert wrapped.limiters.heads.limit < LIMITS.start
         assert wrapped.limiters.reads.limit == LIMITS.start
 
