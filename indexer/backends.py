@@ -2,23 +2,37 @@
 
 Invariants
   * Only here is a store chosen; whoever reaches one receives a `Connection`.
+  * Connections, and what takes long to find out before one can be made (botocore's rules, trusted
+    certificates, access tokens), are shared by all sources and jobs that reach a server in the same
+    way.
   * A library that only one kind of store needs is imported when such a store is first reached.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
-from indexer.limits import FILE_THREADS_MAX
+from indexer.limits import CLIENT_AGE_S_MAX, CLIENTS_MAX, FILE_THREADS_MAX
 from indexer.protocols import Connection, EndpointFacts, SourceOptions
 from indexer.sources import FILE_SCHEME, SourceUri
 from indexer.stores.s3_client import chosen_endpoint
 from indexer.stores.s3_clients import ClientPool
 from indexer.telemetry import Counters
 from workers.clock import Clock
+from workers.shared import Shared
 from workers.threads import Threads
 from workers.turns import Turns
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+    from indexer.stores.gcs_client import Access, GCSSession
+
+Wanted = TypeVar("Wanted", bound=Hashable)
+Opened = TypeVar("Opened")
 
 
 class Backends:
@@ -28,12 +42,16 @@ class Backends:
         self,
         clients: ClientPool,
         *,
+        gcs_sessions: Shared[Access, GCSSession],
+        web_sessions: Shared[None, ClientSession],
         facts: EndpointFacts,
         threads: Threads,
         turns: Turns,
         clock: Clock,
     ) -> None:
         self._clients = clients
+        self._gcs_sessions = gcs_sessions
+        self._web_sessions = web_sessions
         self._facts = facts
         self._threads = threads
         self._turns = turns
@@ -49,7 +67,17 @@ class Backends:
             clients = await stack.enter_async_context(ClientPool.open(clock, turns))
             # Of their own, as they wait for file servers, and seals should not wait with them.
             threads = await stack.enter_async_context(Threads(FILE_THREADS_MAX))
-            yield cls(clients, facts=facts, threads=threads, turns=turns, clock=clock)
+            gcs_sessions = await _shared(stack, partial(_gcs_session, clock), clock)
+            web_sessions = await _shared(stack, _web_session, clock)
+            yield cls(
+                clients,
+                gcs_sessions=gcs_sessions,
+                web_sessions=web_sessions,
+                facts=facts,
+                threads=threads,
+                turns=turns,
+                clock=clock,
+            )
 
     def load(self) -> None:
         """Reads what the first connection would have to read; blocks for some 0.3 s."""
@@ -79,7 +107,9 @@ class Backends:
                 from indexer.stores import gcs
 
                 return await stack.enter_async_context(
-                    gcs.connect(options.gcs, counters, turns=self._turns, clock=self._clock)
+                    gcs.connect(
+                        options.gcs, counters, turns=self._turns, sessions=self._gcs_sessions
+                    )
                 )
             case scheme if scheme == FILE_SCHEME:
                 from indexer.stores.file import FileConnection
@@ -88,7 +118,30 @@ class Backends:
             case _:
                 from indexer.stores import http
 
-                return await stack.enter_async_context(http.connect(counters))
+                return await stack.enter_async_context(
+                    http.connect(counters, sessions=self._web_sessions)
+                )
+
+
+async def _shared(
+    stack: AsyncExitStack,
+    open_one: Callable[[Wanted], AbstractAsyncContextManager[Opened]],
+    clock: Clock,
+) -> Shared[Wanted, Opened]:
+    shared = Shared(open_one, clock=clock, age_s_max=CLIENT_AGE_S_MAX, kept_max=CLIENTS_MAX)
+    return await stack.enter_async_context(shared)
+
+
+def _gcs_session(clock: Clock, access: Access) -> AbstractAsyncContextManager[GCSSession]:
+    from indexer.stores.gcs_client import open_session
+
+    return open_session(access, clock)
+
+
+def _web_session(_: None) -> AbstractAsyncContextManager[ClientSession]:
+    from indexer.stores.http_client import open_session
+
+    return open_session()
 
 
 def bucket_of(uri: SourceUri, options: SourceOptions) -> str:

@@ -43,7 +43,7 @@ LIMITERS_KEPT_MAX: Final = 256
 PAGE_ROWS: Final = 1_000
 """Keys asked for on a page: the most that S3 and MinIO give."""
 
-LISTING_BYTES_MAX: Final = 16 * MIB
+S3_PAGE_BYTES_MAX: Final = 16 * MIB
 """A page of 1,000 keys of 1,024 bytes is 3 MB when each byte is URL-encoded; what stands beside a
 key takes 300 to 800 bytes, and 10 kB are left for what servers add of their own."""
 
@@ -57,10 +57,6 @@ fields beside each, is 33 MB; a usual one is 1.3 MB."""
 
 GCS_ANSWER_BYTES_MAX: Final = MIB
 """What is told of one object or bucket is some kilobytes: custom metadata is at most 8 KiB."""
-
-GCS_READ_BYTES: Final = MIB
-"""Bytes of an object that are handed on at once. So many have to arrive within
-`REQUEST_TIMEOUT_S`, which a line of 70 kbit/s can do."""
 
 SMALL_PAGE_ENTRIES: Final = 100
 """No server is known to cut pages of fewer entries without saying so (RustFS stops version
@@ -125,7 +121,7 @@ REQUEST_TIMEOUT_S: Final = 120.0
 CONNECT_TIMEOUT_S: Final = 10.0
 
 KEEPALIVE_S: Final = 12.0
-"""How long a connection to S3 is kept idle; AWS closes them after 20 s."""
+"""How long a connection to a store is kept idle; AWS closes them after 20 s."""
 
 CLOCK_SKEW_S_MAX: Final = 300.0
 """S3 takes requests that were signed up to 15 minutes before or after its own time. Who is refused
@@ -134,10 +130,15 @@ without a word (a HEAD) and is so far off has most likely been refused for that.
 ERROR_BODY_BYTES_MAX: Final = 64 * 1024
 """What is read of an answer that tells of an error: S3's have some 500 bytes."""
 
+BODY_PIECE_BYTES: Final = MIB // 4
+"""Of an answer that is held in memory, so much is taken from its connection at once."""
+
+HANDED_ON_BYTES_MAX: Final = MIB
+"""Bytes of an object that a store hands on at once, and holds of it. From GCS so many have to
+arrive within `REQUEST_TIMEOUT_S`, which a line of 70 kbit/s can do."""
+
 READ_BUFFER_BYTES: Final = MIB // 4
-READ_CHUNK_BYTES_MAX: Final = MIB
-"""Of an object's bytes: buffered of each connection before it is told to wait, which is twice that,
-and handed on at once."""
+"""Bytes buffered of a connection to S3; when there are twice as many the server has to wait."""
 
 READ_BYTES_MIN: Final = 1_024
 """Bytes of an object that have to arrive within `REQUEST_TIMEOUT_S`; a server that sends fewer
@@ -199,10 +200,10 @@ takes 3 to 8 ms; where a turn may have four, 200 clients who ask how far ten job
 times as long, and where it may have any number, seconds. The jobs are no slower for it."""
 
 CLIENT_AGE_S_MAX: Final = 900.0
-"""New jobs get a new S3 client after that, which reads the user's files anew."""
+"""New jobs get a new client of S3, GCS or the web after that, which reads the user's files anew."""
 
 CLIENTS_MAX: Final = 16
-"""S3 clients that are kept for the next job; each has a connection pool of its own."""
+"""Clients of a kind that are kept for the next job; each has a connection pool of its own."""
 
 JOBS_RUNNING_MAX: Final = 4
 """Jobs that list at once; more only share the same cores. The others wait in line."""
@@ -338,9 +339,6 @@ FILES_PER_CALL: Final = 128
 """Files of a page that one thread asks for: where each answer takes a file server 0.5 ms, a page of
 1,000 takes 64 ms. Of files at hand, 128 take 0.3 ms, beside which the way to a thread is little."""
 
-FILE_CHUNK_BYTES: Final = MIB
-"""Bytes of a file that are read, and handed on, at a time."""
-
 HASH_CHUNK_BYTES: Final = 256 * 1024
 """Bytes that are read and then hashed, while they are still in the processor's cache."""
 
@@ -359,9 +357,6 @@ HASH_SLICE_BYTES_MAX: Final = 128 * MIB
 
 FILE_CALLS_AT_ONCE_MAX: Final = 64
 """Calls of one kind that wait for a file server at once."""
-
-assert READ_AHEAD_MAX * READ_RANGE_BYTES <= READ_BYTES_MAX
-assert HASH_INLINE_BYTES_MAX < READ_CHUNK_BYTES <= READ_RANGE_BYTES
 
 HTTP_PAGE_ENTRIES_MAX: Final = 200_000
 HTTP_PAGE_BYTES_MAX: Final = 64 * MIB
@@ -396,7 +391,7 @@ assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
 assert DATA_FOLDER_LOCK_POLL_S < DATABASE_BUSY_TIMEOUT_S
-assert 2 * READ_BUFFER_BYTES <= READ_CHUNK_BYTES_MAX
+assert 2 * READ_BUFFER_BYTES <= HANDED_ON_BYTES_MAX
 assert EVENT_STREAMS_MAX < CONNECTIONS_MAX
 assert COMMIT_BODY_BYTES_MAX < SHARD_BYTES_MAX < BODIES_BYTES_MAX
 assert DAEMON_REQUESTS_MAX > SEALS_IN_FLIGHT_MAX
@@ -410,7 +405,8 @@ assert (
     + TREE_WINDOW_SLACK * (TREE_FOLDERS_AT_ONCE * TREE_WINDOW_NAMES + TREE_WINDOW_NAMES_MAX)
     <= TREE_NAMES_HELD_MAX
 )
+assert READ_AHEAD_MAX * READ_RANGE_BYTES <= READ_BYTES_MAX
+assert HASH_INLINE_BYTES_MAX < HANDED_ON_BYTES_MAX <= READ_CHUNK_BYTES <= READ_RANGE_BYTES
 assert HASH_CHUNK_BYTES <= HASH_BATCH_BYTES_MAX <= HASH_SLICE_BYTES_MAX
-
 assert HTTP_PAGE_ENTRIES_MAX <= HTTP_NAMES_CACHED_MAX
-assert HTTP_CHUNK_BYTES <= MIB
+assert HTTP_CHUNK_BYTES <= HANDED_ON_BYTES_MAX

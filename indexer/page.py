@@ -118,6 +118,16 @@ def without_needless_times(page: Page) -> Page:
     return make_page(columns) if better else page
 
 
+def pack_times(texts: pa.Array) -> pa.Array:
+    """ISO 8601 times as the schema has them, in milliseconds. Raises `pa.ArrowInvalid`."""
+    type_ = SCHEMA.field("last_modified").type
+    try:
+        return pc.cast(texts, type_)
+    except pa.ArrowInvalid:
+        # Finer than milliseconds: what is below them is cut off.
+        return pc.cast(pc.cast(texts, pa.timestamp("ns", tz="UTC")), type_, safe=False)
+
+
 def pack_etags(etags: Sequence[bytes | None]) -> dict[str, pa.Array]:
     """The three ETag columns for ETags without their outer quotes, as bytes of the response.
 

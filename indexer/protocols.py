@@ -72,6 +72,20 @@ class ListedPage:
     more: bool
     token: str | None = None
 
+    @classmethod
+    def of_keys(
+        cls, rows: Page, keys: Sequence[bytes], *, more: bool, token: str | None = None
+    ) -> ListedPage:
+        """A page on which all of `keys` are listed, ascending, and of some of them `rows`."""
+        return cls(
+            rows=rows,
+            entries=len(keys),
+            first=Key(keys[0]) if keys else None,
+            last=Key(keys[-1]) if keys else None,
+            more=more,
+            token=token,
+        )
+
 
 class Sink(Protocol):
     """Where the bytes of an object go, in order.

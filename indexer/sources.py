@@ -43,7 +43,7 @@ SCHEMES: Final = (
     *(LIST_PREFIX + scheme for scheme in (*WEB_SCHEMES, FILE_SCHEME)),
 )  # fmt: skip
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _EXAMPLES: Final = (
     "write s3://bucket/prefix/, gs://bucket/prefix/, https://host/path/, file:///folder/ or a path "
@@ -189,7 +189,7 @@ def located(text: str) -> str:
     """
     if _TORN_PATTERN.match(text):
         raise InvalidReference(
-            f"{text!r} is no source URI: write two slashes after the colon, or ./ in front of a path."
+            f"{text!r} is no source URI: write two slashes after the colon, or ./ before a path."
         )
     if _SCHEME_PATTERN.match(text) or _MOUNTED_PATTERN.fullmatch(text) or not text:
         return text
@@ -246,7 +246,7 @@ def _web(scheme: str, rest: str, quoted: str) -> SourceUri:
         raise InvalidReference(f"{quoted} has '.' or '..' in its path: write where it leads to.")
     if ":" in host:
         host = f"[{host}]"
-    bucket = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
+    bucket = host if port in (None, DEFAULT_PORTS[scheme]) else f"{host}:{port}"
     key = parts.path.removeprefix("/")
     if "?" in rest:
         key += "?" + parts.query

@@ -172,15 +172,8 @@ class FileStore:
         A file that is removed while it is listed has an entry and no row.
         """
         page = await self._tree.list_names(keys, prefix=prefix, token=token)
-        paths = page.paths
-        return ListedPage(
-            rows=_page_of(paths, await self._stats(paths)),
-            entries=len(paths),
-            first=Key(paths[0]) if paths else None,
-            last=Key(paths[-1]) if paths else None,
-            more=page.more,
-            token=page.token,
-        )
+        rows = _page_of(page.paths, await self._stats(page.paths))
+        return ListedPage.of_keys(rows, page.paths, more=page.more, token=page.token)
 
     async def head(
         self, key: Key, *, version_id: str | None = None, checksum: bool = False

@@ -21,7 +21,7 @@ from indexer.checksums import BYTES_PER_S, new_hash
 from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
 from indexer.keyspace import Key
 from indexer.limits import (
-    FILE_CHUNK_BYTES,
+    HANDED_ON_BYTES_MAX,
     HASH_BATCH_BYTES_MAX,
     HASH_BATCH_FILES_MAX,
     HASH_CHUNK_BYTES,
@@ -103,7 +103,7 @@ class FileReading(Sliced):
                 self._fd, said = self._root.open_file(here, name)
             if not _is_as(self._pin, said):
                 raise _changed(self._uri)
-        size_bytes = min(FILE_CHUNK_BYTES, self._end - self._place)
+        size_bytes = min(HANDED_ON_BYTES_MAX, self._end - self._place)
         data = os.pread(self._fd, size_bytes, self._place) if size_bytes > 0 else b""
         self._place += len(data)
         if self._place >= self._end or not data:

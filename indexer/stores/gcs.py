@@ -47,8 +47,14 @@ from indexer.protocols import (
     StoreProperties,
 )
 from indexer.sources import SourceUri
-from indexer.stores.gcs_client import EndpointChoice, GCSClient, open_client, quoted
-from indexer.stores.gcs_errors import date_in
+from indexer.stores.gcs_client import (
+    Access,
+    EndpointChoice,
+    GCSClient,
+    GCSSession,
+    open_session,
+    quoted,
+)
 from indexer.stores.gcs_pages import Generations, page_of_rows, past
 from indexer.stores.gcs_read import read_object
 from indexer.stores.gcs_wire import (
@@ -62,8 +68,10 @@ from indexer.stores.gcs_wire import (
     parse_listing,
     parse_object,
 )
+from indexer.stores.headers import parse_date
 from indexer.telemetry import Counters
 from workers.clock import Clock, SystemClock
+from workers.shared import Shared
 from workers.turns import Turns
 
 UNKNOWN: Final = "unknown"
@@ -82,18 +90,25 @@ async def connect(
     *,
     turns: Turns | None = None,
     clock: Clock | None = None,
+    sessions: Shared[Access, GCSSession] | None = None,
     endpoint: EndpointChoice | None = None,
     page_rows: int = GCS_PAGE_ROWS,
     timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> AsyncIterator[GCSConnection]:
     """A connection to GCS for as long as the context is open. See `protocols.Connection`.
 
-    Connections of one loop share `turns`, in which they parse pages. The rest is for tests: another
-    endpoint, which is asked with credentials unless it is an emulator, shorter pages and waits.
+    Connections of one loop share `turns`, in which they parse pages, and `sessions`. The rest is
+    for tests: another endpoint, which is asked with credentials unless it is an emulator, shorter
+    pages and waits. Raises `MissingCredentials` and `InvalidSetting`.
     """
-    async with open_client(
-        options, counters, clock or SystemClock(), endpoint=endpoint, timeout_s=timeout_s
-    ) as client:
+    access = Access.of(options, endpoint)
+    opening = (
+        open_session(access, clock or SystemClock()) if sessions is None else sessions.lease(access)
+    )
+    async with opening as session:
+        client = GCSClient(
+            session, counters, user_project=options.user_project, timeout_s=timeout_s
+        )
         yield GCSConnection(client, turns or Turns(PAGES_PER_TURN_MAX), page_rows)
 
 
@@ -191,7 +206,7 @@ class GCSConnection:
             asked="bucket",
             allowed={HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN},
         )
-        asked_at = date_in(answer.headers.get("Date", ""))
+        asked_at = parse_date(answer.headers.get("Date"))
         if answer.status == HTTPStatus.OK:
             with self._client.understood(answer, uri=said, asked="bucket"):
                 return _Asked(parse_bucket(answer.body), asked_at)

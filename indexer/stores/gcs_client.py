@@ -19,24 +19,26 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
-from indexer import __version__
-from indexer.errors import BrokenListing, IndexerError, InvalidSetting, said_of
+from indexer.errors import IndexerError, InvalidSetting, said_of
 from indexer.limits import (
     CONNECT_TIMEOUT_S,
     GCS_ANSWER_BYTES_MAX,
-    GCS_READ_BYTES,
+    HANDED_ON_BYTES_MAX,
     IN_FLIGHT_MAX,
+    KEEPALIVE_S,
     REQUEST_TIMEOUT_S,
 )
 from indexer.protocols import GCSOptions
 from indexer.stores.gcs_credentials import AccessTokens, find_credentials
 from indexer.stores.gcs_errors import Asked, server_error, translated
 from indexer.stores.gcs_wire import FailedAnswer
+from indexer.stores.headers import USER_AGENT
+from indexer.stores.http_environment import Route, find_proxy
+from indexer.stores.network import read_body
 from indexer.telemetry import Counters
 from workers.clock import Clock
 
@@ -90,81 +92,75 @@ def chosen_endpoint() -> EndpointChoice:
     return EndpointChoice(url, EMULATOR_VARIABLE, is_emulator=True)
 
 
-@asynccontextmanager
-async def open_client(
-    options: GCSOptions,
-    counters: Counters,
-    clock: Clock,
-    *,
-    endpoint: EndpointChoice | None = None,
-    timeout_s: float = REQUEST_TIMEOUT_S,
-) -> AsyncIterator[GCSClient]:
-    """A client for as long as the context is open; `endpoint` is by default found by the rules.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How an endpoint is asked: with the credentials that are found, or with none."""
 
-    Raises `MissingCredentials` and `InvalidSetting`.
-    """
-    endpoint = endpoint or chosen_endpoint()
+    endpoint: EndpointChoice
+    is_anonymous: bool
+
+    @classmethod
+    def of(cls, options: GCSOptions, endpoint: EndpointChoice | None = None) -> Access:
+        """How the options say; an emulator is asked without credentials. Raises InvalidSetting."""
+        endpoint = endpoint or chosen_endpoint()
+        return cls(endpoint, options.anonymous or endpoint.is_emulator)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GCSSession:
+    """Connections to an endpoint, and access tokens for it; jobs that reach it so share them."""
+
+    http: aiohttp.ClientSession
+    endpoint: EndpointChoice
+    tokens: AccessTokens | None
+    route: Route
+
+
+@asynccontextmanager
+async def open_session(access: Access, clock: Clock) -> AsyncIterator[GCSSession]:
+    """A session for as long as the context is open. Raises MissingCredentials, InvalidSetting."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
     async with AsyncExitStack() as stack:
         tokens = None
-        if not (options.anonymous or endpoint.is_emulator):
+        if not access.is_anonymous:
             # Google's servers for tokens are asked past what is set up here for the endpoint.
             asking = await stack.enter_async_context(
                 aiohttp.ClientSession(timeout=timeout, trust_env=True)
             )
-            tokens = AccessTokens(find_credentials(), asking, clock)
-        session = await stack.enter_async_context(
+            credentials = await asyncio.to_thread(find_credentials)
+            tokens = AccessTokens(credentials, asking, clock)
+        http = await stack.enter_async_context(
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX),
+                connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX, keepalive_timeout=KEEPALIVE_S),
                 timeout=timeout,
                 auto_decompress=False,
-                headers={
-                    "User-Agent": f"bucket-indexer/{__version__}",
-                    "Accept-Encoding": "identity",
-                },
-                proxy=_proxy(endpoint.url),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             )
         )
-        yield GCSClient(
-            session,
-            endpoint,
-            tokens,
-            counters,
-            user_project=options.user_project,
-            timeout_s=timeout_s,
-        )
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for a URL.
-
-    aiohttp would find it too, but takes passwords from ~/.netrc along with it.
-    """
-    parts = urlsplit(url)
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    return getproxies().get(parts.scheme)
+        # aiohttp would find it too, but takes passwords from ~/.netrc along with it.
+        route = find_proxy(URL(access.endpoint.url))
+        yield GCSSession(http, access.endpoint, tokens, route)
 
 
 class GCSClient:
-    """Requests to one endpoint with one set of credentials."""
+    """Requests of one job to one endpoint with one set of credentials."""
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        endpoint: EndpointChoice,
-        tokens: AccessTokens | None,
+        session: GCSSession,
         counters: Counters,
         *,
         user_project: str | None,
-        timeout_s: float,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
-        self._session = session
-        self._tokens = tokens
+        self._session = session.http
+        self._tokens = session.tokens
+        self._route = session.route
         self._user_project = user_project
         self._counters = counters
         self._timeout_s = timeout_s
-        self.endpoint = endpoint
+        self.endpoint = session.endpoint
 
     @property
     def is_anonymous(self) -> bool:
@@ -192,11 +188,11 @@ class GCSClient:
 
         Raises the error that the answer is, but for the statuses in `allowed`.
         """
-        with translated(uri):
+        with said_of(uri), translated(uri):
             async with asyncio.timeout(self._timeout_s):
                 response = await self._send(path, parameters, {}, uri)
                 try:
-                    body = await _body(response, uri, bytes_max)
+                    body = await read_body(response, bytes_max)
                 finally:
                     response.close()
         answer = Answer(response.status, response.headers, body)
@@ -238,9 +234,9 @@ class GCSClient:
                 response = await self._send(path, parameters, sent, uri)
         try:
             if response.status not in _DONE:
-                with translated(uri):
+                with said_of(uri), translated(uri):
                     async with asyncio.timeout(self._timeout_s):
-                        body = await _body(response, uri, GCS_ANSWER_BYTES_MAX)
+                        body = await read_body(response, GCS_ANSWER_BYTES_MAX)
                 answer = Answer(response.status, response.headers, body)
                 raise self.error_of(answer, uri=uri, asked="object")
             yield Body(response, uri, self._timeout_s)
@@ -259,22 +255,29 @@ class GCSClient:
         )
         tokens = self._tokens
         if tokens is None:
-            self._counters.requests += 1
-            return await self._session.get(url, headers=headers, allow_redirects=False)
+            return await self._get(url, headers)
         token = await tokens.get(uri)
-        response = await self._authorized(url, headers, token)
+        response = await self._get(url, headers, token)
         if response.status == HTTPStatus.UNAUTHORIZED:
             tokens.forget(token)
             response.close()
-            response = await self._authorized(url, headers, await tokens.get(uri))
+            response = await self._get(url, headers, await tokens.get(uri))
         return response
 
-    async def _authorized(
-        self, url: URL, headers: Mapping[str, str], token: str
+    async def _get(
+        self, url: URL, headers: Mapping[str, str], token: str | None = None
     ) -> aiohttp.ClientResponse:
         self._counters.requests += 1
-        sent = {**headers, "Authorization": f"Bearer {token}"}
-        return await self._session.get(url, headers=sent, allow_redirects=False)
+        sent = {**self._route.headers, **headers}
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        return await self._session.get(
+            url,
+            headers=sent,
+            allow_redirects=False,
+            proxy=self._route.proxy,
+            proxy_headers=self._route.proxy_headers,
+        )
 
 
 class Body:
@@ -288,25 +291,16 @@ class Body:
         self.headers: Mapping[str, str] = response.headers
 
     async def next(self) -> bytes:
-        """The next bytes, at most `GCS_READ_BYTES`; none at the end. Raises StoreUnavailable."""
+        """The next bytes, as many as are handed on at once; none at the end.
+
+        Raises `StoreUnavailable`.
+        """
         with translated(self._uri):
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    return await self._response.content.readexactly(GCS_READ_BYTES)
+                    return await self._response.content.readexactly(HANDED_ON_BYTES_MAX)
                 except asyncio.IncompleteReadError as end:
                     return end.partial
-
-
-async def _body(response: aiohttp.ClientResponse, uri: str, bytes_max: int) -> bytes:
-    """A whole body. Raises `BrokenListing` for one that is too long."""
-    parts: list[bytes] = []
-    size_bytes = 0
-    while part := await response.content.readany():
-        parts.append(part)
-        size_bytes += len(part)
-        if size_bytes > bytes_max:
-            raise BrokenListing(f"{uri}: the server's answer has more than {bytes_max:,} bytes")
-    return b"".join(parts)
 
 
 def quoted(name: str) -> str:

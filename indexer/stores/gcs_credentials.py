@@ -22,7 +22,13 @@ from typing import Any, Final
 
 import aiohttp
 
-from indexer.errors import IndexerError, InvalidSetting, MissingCredentials, StoreUnavailable
+from indexer.errors import (
+    IndexerError,
+    InvalidSetting,
+    MissingCredentials,
+    StoreUnavailable,
+    said_of,
+)
 from indexer.limits import CONNECT_TIMEOUT_S, TOKEN_TIMEOUT_S
 from workers.clock import Clock
 
@@ -104,7 +110,13 @@ class AccessTokens:
         self._failure: IndexerError | None = None
 
     async def get(self, uri: str) -> str:
-        """A token that is still good for a while. Raises `MissingCredentials`, StoreUnavailable."""
+        """A token that is still good for a while. Raises `MissingCredentials`, StoreUnavailable,
+        said of `uri`.
+        """
+        with said_of(uri):
+            return await self._get()
+
+    async def _get(self) -> str:
         attempts = self._attempts
         async with self._asking:
             if self._value is not None and self._clock.monotonic() < self._fresh_until_s:
@@ -114,9 +126,10 @@ class AccessTokens:
                 raise type(self._failure)(str(self._failure))
             self._failure = self._value = None
             try:
-                value, life_s = await self._fetch(uri)
+                value, life_s = await self._fetch()
             except IndexerError as error:
-                self._failure = error
+                # Of its own, as who is told of it puts another URI in front.
+                self._failure = type(error)(str(error))
                 raise
             finally:
                 self._attempts += 1
@@ -147,47 +160,47 @@ class AccessTokens:
         assert document is None or maker.service_data, "what was read before is read again"
         return maker
 
-    async def _fetch(self, uri: str) -> tuple[str, float]:
+    async def _fetch(self) -> tuple[str, float]:
         from jwt import PyJWTError
 
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S + TOKEN_TIMEOUT_S):
                 answer = await self._maker.refresh(timeout=TOKEN_TIMEOUT_S)
         except aiohttp.ClientResponseError as error:
-            raise self._refused(uri, error) from error
+            raise self._refused(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if self._is_metadata:
                 raise MissingCredentials(
-                    f"{uri}: no Google credentials were found. {HOW_TO_GIVE}."
+                    f"no Google credentials were found. {HOW_TO_GIVE}."
                 ) from error
             raise StoreUnavailable(
-                f"{uri}: the server that gives access tokens cannot be reached "
+                f"the server that gives access tokens cannot be reached "
                 f"({str(error) or type(error).__name__}). Check the network."
             ) from error
         except KeyError as error:
             raise MissingCredentials(
-                f"{uri}: the credentials in {self.origin} are not complete, or what was given for "
+                f"the credentials in {self.origin} are not complete, or what was given for "
                 f"them is not: {error} is missing. {HOW_TO_GIVE}."
             ) from error
         except (PyJWTError, ValueError, TypeError, AttributeError):
             # What is wrong with a key may be told by quoting it.
             raise MissingCredentials(
-                f"{uri}: the credentials in {self.origin} cannot be used: they are malformed. "
+                f"the credentials in {self.origin} cannot be used: they are malformed. "
                 f"{HOW_TO_GIVE}."
             ) from None
         return answer.value, float(answer.expires_in)
 
-    def _refused(self, uri: str, error: aiohttp.ClientResponseError) -> IndexerError:
+    def _refused(self, error: aiohttp.ClientResponseError) -> IndexerError:
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status in (
             HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.TOO_MANY_REQUESTS,
         ):
             return StoreUnavailable(
-                f"{uri}: the server that gives access tokens failed (HTTP {error.status})."
+                f"the server that gives access tokens failed (HTTP {error.status})."
             )
         said = " ".join(_refusal(error.message).split())
         return MissingCredentials(
-            f"{uri}: the credentials in {self.origin} are not accepted (HTTP {error.status}"
+            f"the credentials in {self.origin} are not accepted (HTTP {error.status}"
             f"{said and ': '}{said}). Renew them. {HOW_TO_GIVE}."
         )
 

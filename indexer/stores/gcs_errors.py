@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -29,7 +27,10 @@ from indexer.errors import (
     ObjectChanged,
     StoreUnavailable,
 )
+from indexer.stores import network
 from indexer.stores.gcs_wire import Failure, failure_in
+from indexer.stores.headers import retry_after_s
+from indexer.stores.network import THROTTLE_STATUSES, TRANSIENT_STATUSES, Advice
 
 Asked = Literal["bucket", "listing", "object"]
 """What a request is about: by it a 404 tells of a bucket or of an object."""
@@ -39,14 +40,7 @@ SAID_CHARACTERS_MAX: Final = 300
 THROTTLE_REASONS: Final = frozenset(
     ("rateLimitExceeded", "userRateLimitExceeded", "usageLimits.rateLimitExceeded", "slowDown")
 )
-THROTTLE_STATUSES: Final = frozenset((HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE))
 TRANSIENT_REASONS: Final = frozenset(("backendError", "internalError", "gatewayTimeout"))
-TRANSIENT_STATUSES: Final = frozenset(
-    (
-        HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    )
-)  # fmt: skip
 BILLING_REASONS: Final = frozenset(
     (
         "userProjectMissing", "userProjectInvalid", "userProjectInconsistent",
@@ -54,6 +48,11 @@ BILLING_REASONS: Final = frozenset(
         "AuthenticationRequiredRequesterPays",
     )
 )  # fmt: skip
+_ADVICE: Final = Advice(
+    place="Check the endpoint and the network.",
+    tls="Check the endpoint, and write http:// for an emulator that has no certificate.",
+)
+
 PERMISSIONS: Final[Mapping[Asked, str]] = {
     "bucket": "storage.buckets.get",
     "listing": "storage.objects.list",
@@ -130,50 +129,13 @@ def _unauthorized(uri: str, asked: Asked, said: str, *, is_anonymous: bool) -> I
     )
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long a server wants to be left alone: told in seconds, or as a date by its own clock."""
-    text = headers.get("Retry-After", "")
-    if text.isascii() and text.isdigit():
-        return float(text)
-    until, now = date_in(text), date_in(headers.get("Date", ""))
-    return None if until is None or now is None else max(0.0, (until - now).total_seconds())
-
-
-def date_in(text: str) -> datetime | None:
-    """The date that a header tells; None where it is none."""
-    try:
-        found = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return None if found.tzinfo is None else found
-
-
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
     """Raises aiohttp's errors as ours, said of `uri`. To be put around nothing but network I/O."""
-    try:
-        yield
-    except aiohttp.ClientSSLError as error:
-        raise InvalidSetting(
-            f"{uri}: TLS failed: {error}. Check the endpoint, and write http:// for an emulator "
-            f"that has no certificate."
-        ) from error
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise InvalidSetting(
-            f"{uri}: the endpoint is no URL. Give one such as http://127.0.0.1:4443."
-        ) from error
-    except TimeoutError as error:
-        raise StoreUnavailable(
-            f"{uri}: the server did not answer in time. Check the endpoint and the network."
-        ) from error
-    except aiohttp.ClientPayloadError as error:
-        raise StoreUnavailable(f"{uri}: the server's answer was cut off; try again.") from error
-    except aiohttp.ClientResponseError as error:
-        raise StoreUnavailable(
-            f"{uri}: the server's answer is no HTTP ({error.message!r}). Check the endpoint."
-        ) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise StoreUnavailable(
-            f"{uri}: the connection failed ({str(error) or type(error).__name__}). Check the "
-            f"endpoint and the network."
-        ) from error
+    with network.translated(uri, _ADVICE):
+        try:
+            yield
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise InvalidSetting(
+                f"{uri}: the endpoint is no URL. Give one such as http://127.0.0.1:4443."
+            ) from error

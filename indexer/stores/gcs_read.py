@@ -9,18 +9,17 @@ Invariants
 
 from __future__ import annotations
 
-import re
 import zlib
 from http import HTTPStatus
 from typing import Any, Final
 
 from indexer.errors import ObjectChanged, StoreUnavailable
-from indexer.limits import GCS_READ_BYTES
+from indexer.limits import HANDED_ON_BYTES_MAX
 from indexer.objects import Pin
 from indexer.protocols import Sink
 from indexer.stores.gcs_client import Body, GCSClient
+from indexer.stores.headers import parse_content_range, parse_number, unquoted
 
-_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _GZIP: Final = 31
 """For zlib: a gzip header, and the largest window."""
 
@@ -55,18 +54,17 @@ async def read_object(
 
 def _check(body: Body, uri: str, pin: Pin, start: int | None) -> None:
     """Raises for an answer that is not of the object, or the part, that is meant."""
-    size: int | None = None
     if start is not None:
-        match = _RANGE.fullmatch(body.headers.get("Content-Range", ""))
-        if body.status != HTTPStatus.PARTIAL_CONTENT or not match or int(match[1]) != start:
+        found = parse_content_range(body.headers.get("Content-Range"))
+        if body.status != HTTPStatus.PARTIAL_CONTENT or found is None or found.start != start:
             raise StoreUnavailable(
                 f"{uri}: the server does not send the part that was asked for; try again."
             )
-        size = int(match[3])
-    elif (told := body.headers.get("X-Goog-Stored-Content-Length", "")).isdecimal():
-        size = int(told)
-    elif body.headers.get("Content-Length", "").isdecimal() and not _is_packed_for_the_way(body):
-        size = int(body.headers["Content-Length"])
+        size = found.size
+    else:
+        size = parse_number(body.headers.get("X-Goog-Stored-Content-Length"))
+        if size is None and not _is_packed_for_the_way(body):
+            size = parse_number(body.headers.get("Content-Length"))
     if size not in (None, pin.size):
         if pin.version_id is not None:
             # A generation never changes: this is not the object.
@@ -77,7 +75,7 @@ def _check(body: Body, uri: str, pin: Pin, start: int | None) -> None:
         raise ObjectChanged(
             f"{uri}: the object has {size:,} bytes, not {pin.size:,} as when it was listed."
         )
-    etag = body.headers.get("ETag", "").strip('"')
+    etag = unquoted(body.headers.get("ETag", ""))
     if pin.version_id is None and pin.etag not in (None, etag):
         raise ObjectChanged(f"{uri}: the object was written since it was listed.")
 
@@ -94,7 +92,7 @@ def _unpacked(unpacker: Any, data: bytes, uri: str) -> list[bytes]:
     parts = []
     try:
         while data:
-            parts.append(unpacker.decompress(data, GCS_READ_BYTES))
+            parts.append(unpacker.decompress(data, HANDED_ON_BYTES_MAX))
             data = unpacker.unconsumed_tail
     except zlib.error as error:
         raise StoreUnavailable(f"{uri}: the body was garbled on its way; try again.") from error

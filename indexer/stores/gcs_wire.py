@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from indexer.errors import BrokenListing, StoreUnavailable
 from indexer.limits import GCS_PAGE_BYTES_MAX
 from indexer.objects import Checksum, Head
-from indexer.page import Page, empty_page, make_page
+from indexer.page import Page, empty_page, make_page, pack_times
 
 OBJECT_FIELDS: Final = "name,size,md5Hash,crc32c,generation,updated,storageClass"
 LISTING_FIELDS: Final = f"items({OBJECT_FIELDS}),nextPageToken"
@@ -38,7 +38,6 @@ _MD5_BYTES: Final = 16
 _CRC32C_BYTES: Final = 4
 
 _TEXT: Final = pa.string()
-_MILLISECONDS: Final = pa.timestamp("ms", tz="UTC")
 _NANOSECONDS: Final = pa.timestamp("ns", tz="UTC")
 
 
@@ -207,7 +206,7 @@ def _columns(items: Sequence[_Object], prefix: bytes) -> dict[str, pa.Array]:
         "size": sizes,
         "version_id": generations,
         **_checksums(items),
-        "last_modified": _milliseconds(_texts(items, "updated")),
+        "last_modified": pack_times(_texts(items, "updated")),
         "storage_class": _texts(items, "storage_class"),
     }
 
@@ -225,14 +224,6 @@ def _below(prefix: bytes, names: pa.Array) -> pa.Array:
         raise BrokenListing(f"the server lists keys outside of the prefix {prefix!r}")
     # Without an end it fails; no name is longer than the page that it stands on.
     return pc.binary_slice(paths, len(prefix), GCS_PAGE_BYTES_MAX)
-
-
-def _milliseconds(texts: pa.Array) -> pa.Array:
-    try:
-        return pc.cast(texts, _MILLISECONDS)
-    except pa.ArrowInvalid:
-        # Finer than milliseconds: what is below them is cut off.
-        return pc.cast(pc.cast(texts, _NANOSECONDS), _MILLISECONDS, safe=False)
 
 
 def _shown(items: Sequence[_Object], as_of: datetime) -> pa.BooleanArray:

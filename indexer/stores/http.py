@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
+from aiohttp import ClientSession
+
 from indexer.errors import (
     Ability,
     AccessDenied,
@@ -34,7 +36,7 @@ from indexer.limits import (
 from indexer.objects import SIZE_UNKNOWN, Head, Pin, page_of_heads
 from indexer.protocols import ListedPage, LoneObject, OpenedSource, Sink, StoreProperties
 from indexer.sources import FILE_SCHEME, LIST_PREFIX, SourceUri
-from indexer.stores.http_client import Answer, HTTPClient, RedirectRefused, shown
+from indexer.stores.http_client import Answer, HTTPClient, RedirectRefused, open_session, shown
 from indexer.stores.http_environment import netrc_file
 from indexer.stores.http_folders import Folders
 from indexer.stores.http_index import NoIndexPage, linked_uri
@@ -42,6 +44,7 @@ from indexer.stores.http_object import Grades, head_url, read_url
 from indexer.stores.tree import Tree
 from indexer.stores.url_list import ListedUrl, UrlStore, read_url_list
 from indexer.telemetry import Counters
+from workers.shared import Shared
 from workers.threads import Threads
 
 READING_THREADS = 1
@@ -50,16 +53,19 @@ READING_THREADS = 1
 
 @asynccontextmanager
 async def connect(
-    counters: Counters, *, page_entries: int = PAGE_ROWS, timeout_s: float = REQUEST_TIMEOUT_S
+    counters: Counters,
+    *,
+    sessions: Shared[None, ClientSession] | None = None,
+    page_entries: int = PAGE_ROWS,
+    timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> AsyncIterator[HTTPConnection]:
     """A connection to web servers for as long as the context is open.
 
-    `timeout_s` bounds each wait for a server.
+    Connections of one loop share `sessions`. `timeout_s` bounds each wait for a server.
     """
-    async with (
-        HTTPClient.open(counters, timeout_s=timeout_s) as client,
-        Threads(READING_THREADS) as threads,
-    ):
+    opening = open_session() if sessions is None else sessions.lease(None)
+    async with opening as session, Threads(READING_THREADS) as threads:
+        client = HTTPClient(session, counters, timeout_s)
         yield HTTPConnection(client, threads, page_entries=page_entries)
 
 
@@ -178,14 +184,7 @@ class HTTPStore:
             self._is_fresh = False
         page = await self._tree.list_names(keys, prefix=prefix, token=token)
         rows = [(path, Head(SIZE_UNKNOWN, uri=(await self._url(path))[1])) for path in page.paths]
-        return ListedPage(
-            rows=page_of_heads(rows),
-            entries=len(rows),
-            first=Key(page.paths[0]) if rows else None,
-            last=Key(page.paths[-1]) if rows else None,
-            more=page.more,
-            token=page.token,
-        )
+        return ListedPage.of_keys(page_of_heads(rows), page.paths, more=page.more, token=page.token)
 
     async def head(
         self, key: Key, *, version_id: str | None = None, checksum: bool = False

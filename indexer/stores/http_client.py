@@ -5,33 +5,28 @@ Invariants
     is followed, and only so many of them; credentials and content stay on the origin they are of.
   * Bodies are asked for without compression and taken as they come. One that is held in memory is
     bounded in bytes; every wait is bounded in time.
-  * The environment is asked once for each origin. No message has a URL's query, which may hold a
-    signature.
+  * The environment is asked once for each origin and job. No message has a URL's query, which may
+    hold a signature.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
 from yarl import URL
 
-from indexer import __version__
 from indexer.errors import (
     AccessDenied,
     IndexerError,
     InvalidReference,
-    InvalidSetting,
     NoSuchObject,
     ObjectChanged,
     StoreUnavailable,
@@ -42,16 +37,26 @@ from indexer.limits import (
     HTTP_CHUNK_BYTES,
     HTTP_REDIRECTS_MAX,
     IN_FLIGHT_MAX,
+    KEEPALIVE_S,
     REQUEST_TIMEOUT_S,
 )
-from indexer.sources import PATH_SAFE
+from indexer.sources import DEFAULT_PORTS, PATH_SAFE
+from indexer.stores import network
+from indexer.stores.headers import USER_AGENT, parse_date, parse_number, retry_after_s
 from indexer.stores.http_environment import Route, find_route
+from indexer.stores.network import THROTTLE_STATUSES, TRANSIENT_STATUSES, Advice
 from indexer.telemetry import Counters, without_credentials
 
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
-_TRANSIENT: Final = frozenset((408, 425, 500, 502, 504))
-_THROTTLES: Final = frozenset((429, 503))
 _GONE: Final = frozenset((404, 410))
+
+_ADVICE: Final = Advice(
+    place="Check the address and the network.",
+    tls=(
+        "Check the address, and if the server's certificate is of an authority of your own, name "
+        "that one's in SSL_CERT_FILE."
+    ),
+)
 
 
 class RedirectRefused(UsageError):
@@ -83,8 +88,7 @@ class Answer:
     @property
     def content_length(self) -> int | None:
         """How long the body is said to be."""
-        said = self.header("Content-Length") or ""
-        return int(said) if said.isascii() and said.isdecimal() and len(said) < 19 else None  # noqa: PLR2004 - digits that always fit 64 bits
+        return parse_number(self.header("Content-Length"))
 
     @property
     def date(self) -> datetime | None:
@@ -92,36 +96,39 @@ class Answer:
         return parse_date(self.header("Date"))
 
 
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Connections to web servers, for as long as the context is open; jobs share them."""
+    # Made here, as it is only now that SSL_CERT_FILE is as the user set it.
+    tls = await asyncio.to_thread(ssl.create_default_context)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX, ssl=tls, keepalive_timeout=KEEPALIVE_S),
+        headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    ) as session:
+        yield session
+
+
 class HTTPClient:
-    """Asks web servers, one try a request. Open it with `HTTPClient.open()`."""
+    """Asks web servers for one job, one try a request.
+
+    `timeout_s` bounds each wait: for an answer, and for each piece of a body.
+    """
 
     def __init__(
-        self, session: aiohttp.ClientSession, counters: Counters, timeout_s: float
+        self,
+        session: aiohttp.ClientSession,
+        counters: Counters,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         self._session = session
         self._counters = counters
         self._timeout_s = timeout_s
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s)
+        )
         self._routes: dict[tuple[str, str], Route] = {}
-
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls, counters: Counters, *, timeout_s: float = REQUEST_TIMEOUT_S
-    ) -> AsyncIterator[HTTPClient]:
-        """A client for as long as the context is open.
-
-        `timeout_s` bounds each wait: for an answer, and for each piece of a body.
-        """
-        # Made here, as it is only now that SSL_CERT_FILE is as the user set it.
-        tls = await asyncio.to_thread(ssl.create_default_context)
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX, ssl=tls),
-            timeout=aiohttp.ClientTimeout(sock_connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            headers={"Accept-Encoding": "identity", "User-Agent": f"indexer/{__version__}"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        ) as session:
-            yield cls(session, counters, timeout_s)
 
     @asynccontextmanager
     async def request(
@@ -138,7 +145,7 @@ class HTTPClient:
         """
         asked = url
         for _ in range(HTTP_REDIRECTS_MAX + 1):
-            with translated(asked, self._timeout_s):
+            with translated(asked):
                 response = await self._ask(method, asked, headers or {})
             answer = Answer(asked, response)
             try:
@@ -177,7 +184,7 @@ class HTTPClient:
     async def read(self, answer: Answer, bytes_max: int = HTTP_CHUNK_BYTES) -> bytes:
         """The next bytes of a body, as many as are asked for or are left; none at its end."""
         chunk = bytearray()
-        with translated(answer.url, self._timeout_s):
+        with translated(answer.url):
             async with asyncio.timeout(self._timeout_s):
                 while len(chunk) < bytes_max:
                     part = await answer.response.content.read(bytes_max - len(chunk))
@@ -201,6 +208,7 @@ class HTTPClient:
                 target,
                 headers={**headers, **route.headers},
                 allow_redirects=False,
+                timeout=self._timeout,
                 proxy=route.proxy,
                 proxy_headers=route.proxy_headers,
             )
@@ -243,7 +251,7 @@ def redirected(url: str, asked: str, location: str) -> str:
 
 
 def _port(scheme: str, port: int | None) -> int | None:
-    return port or {"http": 80, "https": 443}.get(scheme)
+    return port or DEFAULT_PORTS.get(scheme)
 
 
 def status_error(answer: Answer) -> IndexerError:
@@ -254,13 +262,13 @@ def status_error(answer: Answer) -> IndexerError:
         return NoSuchObject(f"{url}: there is nothing at this address ({said}).")
     if status == 412:  # noqa: PLR2004 - as RFC 9110 numbers it
         return ObjectChanged(f"{url} was written since it was listed.")
-    if status in _THROTTLES:
+    if status in THROTTLE_STATUSES:
         return StoreUnavailable(
             f"{url}: the server asks for fewer requests ({said}).",
             is_throttle=True,
-            retry_after_s=_retry_after_s(answer),
+            retry_after_s=retry_after_s(answer.response.headers),
         )
-    if status in _TRANSIENT:
+    if status in TRANSIENT_STATUSES:
         return StoreUnavailable(f"{url}: the server failed ({said}).")
     if status == 401:  # noqa: PLR2004 - as RFC 9110 numbers it
         if "Authorization" in answer.response.request_info.headers:
@@ -278,66 +286,12 @@ def status_error(answer: Answer) -> IndexerError:
     return IndexerError(f"{url}: the server answered {said}. Check the address.")
 
 
-def _retry_after_s(answer: Answer) -> float | None:
-    said = answer.header("Retry-After") or ""
-    if said.isascii() and said.isdecimal():
-        return float(said[:9])
-    until, now = parse_date(said), answer.date
-    return None if until is None or now is None else max(0.0, (until - now).total_seconds())
-
-
-def parse_date(said: str | None) -> datetime | None:
-    """The time of a header; None where it has none that can be read."""
-    try:
-        found = parsedate_to_datetime(said or "")
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
 @contextmanager
-def translated(url: str, timeout_s: float) -> Iterator[None]:
+def translated(url: str) -> Iterator[None]:
     """Raises aiohttp's errors as ours, said of `url`."""
     url = shown(url)
-    try:
-        yield
-    except (aiohttp.InvalidURL, UnicodeError) as error:
-        raise InvalidReference(f"{url} is no address that can be asked: {error}.") from error
-    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise InvalidSetting(
-            f"{url}: TLS failed ({_said(error)}). Check the address, and if the server's "
-            f"certificate is of an authority of your own, name that one's in SSL_CERT_FILE."
-        ) from error
-    except aiohttp.ClientHttpProxyError as error:
-        raise StoreUnavailable(
-            f"{url}: the proxy answered {error.status}. Check HTTPS_PROXY and NO_PROXY."
-        ) from error
-    except aiohttp.ClientPayloadError as error:
-        raise StoreUnavailable(f"{url}: the answer ended before its end.") from error
-    except aiohttp.ClientResponseError as error:
-        raise StoreUnavailable(
-            f"{url}: the answer is not HTTP ({_said(error)[:200]}). Check the address and its port."
-        ) from error
-    except TimeoutError as error:
-        raise StoreUnavailable(
-            f"{url}: the server kept us waiting for more than {timeout_s:g} s."
-        ) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise StoreUnavailable(
-            f"{url}: the server cannot be reached ({_said(error)}). Check the address and the "
-            f"network."
-        ) from error
-
-
-def _said(error: BaseException) -> str:
-    """What an error says, on one line."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, ssl.SSLError):
-        return getattr(cause, "verify_message", "") or cause.reason or type(cause).__name__
-    if isinstance(cause, socket.gaierror):
-        return str(cause.strerror)
-    if isinstance(cause, OSError) and cause.errno:
-        return os.strerror(cause.errno)
-    if isinstance(cause, aiohttp.ClientResponseError):
-        return " ".join(cause.message.split())
-    return " ".join(str(cause).split()) or type(cause).__name__
+    with network.translated(url, _ADVICE):
+        try:
+            yield
+        except (aiohttp.InvalidURL, UnicodeError) as error:
+            raise InvalidReference(f"{url} is no address that can be asked: {error}.") from error

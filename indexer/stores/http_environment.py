@@ -1,4 +1,4 @@
-"""What a user's environment says of web servers: names and passwords, and proxies.
+"""What a user's environment says of servers that speak HTTP: names and passwords, and proxies.
 
 Invariants
   * Names and passwords are those of .netrc (or the file that NETRC names), for its hosts alone.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import netrc
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
@@ -37,16 +37,22 @@ def find_route(url: URL) -> Route:
 
     Raises `InvalidSetting` where it says what cannot be done.
     """
-    headers = {}
-    if (credentials := _credentials(url.host or "")) is not None:
-        headers["Authorization"] = _basic(*credentials)
+    route = find_proxy(url)
+    credentials = _credentials(url.host or "")
+    if credentials is None:
+        return route
+    return replace(route, headers={**route.headers, "Authorization": _basic(*credentials)})
+
+
+def find_proxy(url: URL) -> Route:
+    """The same without names and passwords for the server itself."""
     proxy = _proxy(url)
     if proxy is None or proxy.user is None:
-        return Route(proxy, headers)
+        return Route(proxy)
     told = {"Proxy-Authorization": _basic(proxy.user, proxy.password or "")}
     proxy = proxy.with_user(None)
     # A proxy sees the requests that it hands on; of those within TLS it sees the first words alone.
-    return Route(proxy, headers, told) if url.scheme == "https" else Route(proxy, headers | told)
+    return Route(proxy, {}, told) if url.scheme == "https" else Route(proxy, told)
 
 
 def netrc_file() -> Path | None:

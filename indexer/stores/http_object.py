@@ -12,7 +12,6 @@ Invariants
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -24,11 +23,8 @@ from indexer.errors import IndexerError, NoSuchObject, ObjectChanged, StoreUnava
 from indexer.limits import HTTP_CHUNK_BYTES, SIZE_BYTES_MAX
 from indexer.objects import Head, Pin
 from indexer.protocols import Sink
-from indexer.stores.http_client import Answer, HTTPClient, parse_date, shown
-
-_CONTENT_RANGE: Final = re.compile(
-    r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(?:(\d{1,18})|\*)", re.IGNORECASE
-)
+from indexer.stores.headers import ContentRange, parse_content_range, parse_date, unquoted
+from indexer.stores.http_client import Answer, HTTPClient, shown
 
 _HEAD_REFUSED: Final = frozenset((HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED))
 _PARTS: Final = frozenset((HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE))
@@ -81,7 +77,7 @@ async def head_url(client: HTTPClient, url: str, *, uri: str | None = None) -> H
         "GET", url, headers={"Range": "bytes=0-0"}, expected=_PARTS | {HTTPStatus.OK}
     ) as answer:
         _check_no_folder(url, answer)
-        size = answer.content_length if answer.status == HTTPStatus.OK else _range(answer)[1]
+        size = answer.content_length if answer.status == HTTPStatus.OK else _range(answer).size
         if size is None:
             raise IndexerError(
                 f"{shown(url)}: the server does not say how large it is, neither to HEAD nor to "
@@ -126,10 +122,10 @@ def _begin(answer: Answer, pin: Pin, start: int, end: int) -> int:
                 f"{url} has {answer.content_length:,} bytes now, and had {pin.size:,}."
             )
         return 0
-    told, size = _range(answer)
-    if size is not None and size != pin.size:
-        raise ObjectChanged(f"{url} has {size:,} bytes now, and had {pin.size:,}.")
-    if told != (start, end - 1):
+    told = _range(answer)
+    if told.size not in (None, pin.size):
+        raise ObjectChanged(f"{url} has {told.size:,} bytes now, and had {pin.size:,}.")
+    if (told.start, told.end) != (start, end):
         raise StoreUnavailable(
             f"{url}: the server sent other bytes than {start:,} to {end - 1:,}, which it was "
             f"asked for."
@@ -185,9 +181,7 @@ def _etag(answer: Answer) -> str | None:
         return None
     # Bytes that are no ASCII mean nothing; each is a character, so that they can be kept.
     said = said.encode("utf-8", "surrogateescape").decode("latin-1")
-    if len(said) > 1 and said[0] == said[-1] == '"':
-        said = said[1:-1]
-    return said or None
+    return unquoted(said) or None
 
 
 def _opaque(etag: str) -> str:
@@ -207,10 +201,6 @@ def _mtime_ns(modified: datetime | None) -> int | None:
     return None if modified is None else int(modified.timestamp()) * _NS
 
 
-def _range(answer: Answer) -> tuple[tuple[int, int] | None, int | None]:
-    """The first and last byte of the body, and the object's size, as far as they are told."""
-    match = _CONTENT_RANGE.fullmatch(answer.header("Content-Range") or "")
-    if match is None:
-        return None, None
-    first, last, size = match.groups()
-    return (int(first), int(last)) if first else None, int(size) if size else None
+def _range(answer: Answer) -> ContentRange:
+    """The part that the body is of, and the object's size, as far as they are told."""
+    return parse_content_range(answer.header("Content-Range")) or ContentRange(None, None, None)

@@ -126,11 +126,9 @@ class MemoryStore:
         listed = [key for key in self._keys[start:end] if key.startswith(prefix)]
         following = self._keys[start + len(listed) : start + len(listed) + 1]
         more = any(key.startswith(prefix) for key in following)
-        return ListedPage(
-            rows=page_of((key, self._objects[key]) for key in listed),
-            entries=len(listed),
-            first=Key(listed[0]) if listed else None,
-            last=Key(listed[-1]) if listed else None,
+        return ListedPage.of_keys(
+            page_of((key, self._objects[key]) for key in listed),
+            listed,
             more=more,
             token=make_token(Key(listed[-1]), prefix) if more else None,
         )

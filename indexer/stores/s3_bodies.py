@@ -18,9 +18,8 @@ from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 from indexer.errors import BrokenListing
-from indexer.limits import LISTING_BYTES_MAX, RESPONSE_TIMEOUT_S
-
-READ_BYTES = 256 * 1024
+from indexer.limits import RESPONSE_TIMEOUT_S, S3_PAGE_BYTES_MAX
+from indexer.stores.network import read_body
 
 
 class BoundedSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
@@ -53,21 +52,7 @@ async def body_of(asked: Awaitable[aiohttp.ClientResponse]) -> bytes:
 
 async def _content(raw: aiohttp.ClientResponse) -> bytes:
     """The body of a response. Raises `BrokenListing` if it is longer than any listing can be."""
-    try:
-        pieces: list[bytes] = []
-        size_bytes = 0
-        while piece := await raw.content.read(READ_BYTES):
-            pieces.append(piece)
-            size_bytes += len(piece)
-            if size_bytes > LISTING_BYTES_MAX:
-                raise BrokenListing(
-                    f"the server's answer is longer than {LISTING_BYTES_MAX:,} bytes"
-                )
-    except BaseException:
-        # The rest of it would be taken for the next answer.
-        raw.close()
-        raise
-    content = b"".join(pieces)
+    content = await read_body(raw, S3_PAGE_BYTES_MAX)
     if b"<!ENTITY" in content:
         # Of which a few lines may stand for gigabytes, wherever they are parsed.
         raise BrokenListing("the server's answer declares entities, as none of S3's does")

@@ -22,10 +22,10 @@ import aiobotocore.session
 from aiobotocore.config import AioConfig
 from botocore import UNSIGNED
 
-from indexer import __version__
 from indexer.errors import InvalidSetting, MissingCredentials
 from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
 from indexer.protocols import S3Options
+from indexer.stores.headers import USER_AGENT
 from indexer.stores.s3_bodies import BoundedSession
 from indexer.stores.s3_errors import translated
 
@@ -80,7 +80,7 @@ async def open_client(
             endpoint_url=endpoint.url,
             config=AioConfig(
                 # botocore makes a longer one anew for each request, which takes it 0.3 ms.
-                user_agent=f"bucket-indexer/{__version__}",
+                user_agent=USER_AGENT,
                 signature_version=UNSIGNED if options.no_sign_request else None,
                 retries={"total_max_attempts": 1},
                 max_pool_connections=IN_FLIGHT_MAX,

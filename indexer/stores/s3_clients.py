@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -30,6 +30,7 @@ from indexer.stores.s3_requests import S3Requests
 from indexer.stores.s3_targets import let_prepare
 from indexer.telemetry import Counters
 from workers.clock import Clock
+from workers.shared import Shared
 from workers.turns import Turns
 
 COUNTED: Final = frozenset(("get_bucket_versioning",))
@@ -52,15 +53,6 @@ class SharedClient:
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-@dataclass(slots=True, eq=False)
-class _Held:
-    opened_s: float
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
-    shared: SharedClient | None = None
-    users: int = 0
-
-
 class ClientPool:
     """`async with ClientPool.open(...) as pool, pool.lease(options) as shared`, on one loop."""
 
@@ -68,18 +60,17 @@ class ClientPool:
         self._clock = clock
         self._turns = turns
         self._loader: Any = None
-        self._held: dict[S3Options, _Held] = {}
+        self._shared = Shared(
+            self._opened, clock=clock, age_s_max=CLIENT_AGE_S_MAX, kept_max=CLIENTS_MAX
+        )
 
     @classmethod
     @asynccontextmanager
     async def open(cls, clock: Clock, turns: Turns) -> AsyncIterator[ClientPool]:
         """An empty pool; clients are made in `turns`."""
         pool = cls(clock, turns)
-        try:
+        async with pool._shared:
             yield pool
-        finally:
-            for held in pool._held.values():
-                await held.stack.aclose()
 
     def load(self) -> None:
         """Reads what every client needs, 150 ms, before the first one is asked for. Blocks."""
@@ -90,51 +81,23 @@ class ClientPool:
         )
         self._loader = session.get_component("data_loader")
 
-    @asynccontextmanager
-    async def lease(self, options: S3Options) -> AsyncIterator[SharedClient]:
+    def lease(self, options: S3Options) -> AbstractAsyncContextManager[SharedClient]:
         """A client that reaches S3 so. Raises what `open_client` raises."""
-        held = self._held.get(options)
-        if held is None or self._clock.monotonic() - held.opened_s > CLIENT_AGE_S_MAX:
-            fresh = _Held(self._clock.monotonic())
-            self._held[options] = fresh
-            await self._close_if_unused(held)
-            held = fresh
-        held.users += 1
-        try:
-            async with held.opening:
-                if held.shared is None:
-                    held.shared = await self._open(options, held.stack)
-            yield held.shared
-        finally:
-            held.users -= 1
-            if self._held.get(options) is not held:
-                await self._close_if_unused(held)
-            elif held.shared is None and not held.users:
-                del self._held[options]
-            await self._close_surplus()
+        return self._shared.lease(options)
 
-    async def _open(self, options: S3Options, stack: AsyncExitStack) -> SharedClient:
+    @asynccontextmanager
+    async def _opened(self, options: S3Options) -> AsyncIterator[SharedClient]:
         await self._turns.take()
         session: aiobotocore.session.AioSession = new_session(options)
         if self._loader is not None:
             session.register_component("data_loader", self._loader)
         await self._turns.take()
-        client = await stack.enter_async_context(open_client(session, options))
-        client.meta.events.register("before-send.s3.*", _count)
-        let_prepare(client)
-        requests = S3Requests(session, client, options, self._clock)
-        stack.push_async_callback(requests.aclose)
-        self._loader = session.get_component("data_loader")
-        return SharedClient(session, client, requests)
-
-    async def _close_surplus(self) -> None:
-        unused = [options for options, held in self._held.items() if not held.users]
-        for options in unused[: max(0, len(self._held) - CLIENTS_MAX)]:
-            await self._close_if_unused(self._held.pop(options))
-
-    async def _close_if_unused(self, held: _Held | None) -> None:
-        if held is not None and not held.users:
-            await held.stack.aclose()
+        async with open_client(session, options) as client:
+            client.meta.events.register("before-send.s3.*", _count)
+            let_prepare(client)
+            self._loader = session.get_component("data_loader")
+            async with aclosing(S3Requests(session, client, options, self._clock)) as requests:
+                yield SharedClient(session, client, requests)
 
 
 class CountedClient:

@@ -10,7 +10,6 @@ Invariants
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from xml.sax.saxutils import unescape
 import aiohttp
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
+from multidict import CIMultiDict
 
 from indexer.errors import (
     AccessDenied,
@@ -33,6 +33,13 @@ from indexer.errors import (
     StoreUnavailable,
     UsageError,
 )
+from indexer.stores import headers
+from indexer.stores.network import (
+    THROTTLE_STATUSES,
+    TRANSIENT_STATUSES,
+    Advice,
+    network_error,
+)
 
 THROTTLE_CODES: Final = frozenset(
     (
@@ -45,8 +52,6 @@ TRANSIENT_CODES: Final = frozenset(
     ("InternalError", "RequestTimeout", "RequestTimeoutException", "OperationAborted", "500", "502",
      "504")
 )  # fmt: skip
-THROTTLE_STATUSES: Final = frozenset((429, 503))
-TRANSIENT_STATUSES: Final = frozenset((500, 502, 504))
 CREDENTIAL_CODES: Final = frozenset(
     ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
      "TokenRefreshRequired", "AuthorizationHeaderMalformed")
@@ -63,6 +68,10 @@ LISTING_NEEDS: Final = "Listing needs s3:ListBucket for this prefix."
 
 OBJECT_NEEDS: Final = (
     "Asking for an object needs s3:GetObject for it, and s3:GetObjectVersion for a version of it."
+)
+
+_ADVICE: Final = Advice(
+    place="Check the endpoint and the network.", tls="Check the endpoint and AWS_CA_BUNDLE."
 )
 
 _CODE: Final = re.compile(rb"<Error>.*?<Code>([^<]{1,200})</Code>", re.DOTALL)
@@ -117,35 +126,28 @@ def foreign_error(uri: str, error: Exception) -> IndexerError | None:
             str(details.get("Code", "")),
             str(details.get("Message", "")),
             status=answer.get("HTTPStatusCode", 200),
-            retry_after=answer.get("HTTPHeaders", {}).get("retry-after"),
+            retry_after_s=headers.retry_after_s(CIMultiDict(answer.get("HTTPHeaders", {}))),
         )
     if isinstance(error, exceptions.BotoCoreError):
         return _client_error(uri, error)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return StoreUnavailable(
-            f"{uri}: the proxy answered {error.status} {error.message}. Check HTTPS_PROXY and the "
-            f"network."
-        )
-    if isinstance(error, (ResponseParserError, aiohttp.ClientResponseError)):
+    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+        return _not_a_url(error)
+    is_proxys = isinstance(error, aiohttp.ClientHttpProxyError)
+    is_garbled = isinstance(error, aiohttp.ClientResponseError) and not is_proxys
+    if is_garbled or isinstance(error, ResponseParserError):
         return not_of_s3(uri)
-    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
-        return InvalidSetting(f"{uri}: TLS failed: {error}. Check the endpoint and AWS_CA_BUNDLE.")
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return StoreUnavailable(f"{uri}: the server's answer was cut off on its way; try again.")
-    if isinstance(error, TimeoutError):
-        return StoreUnavailable(
-            f"{uri}: the server did not answer in time. Check the endpoint and the network."
-        )
+    if ours := network_error(uri, error, _ADVICE):
+        return ours
     if isinstance(error, ValueError):
-        # botocore's and aiohttp's own word for an endpoint or host that is no URL.
-        return InvalidSetting(f"{error}. Give a URL such as http://127.0.0.1:9000.")
-    if isinstance(error, (aiohttp.ClientError, OSError)):
-        return StoreUnavailable(
-            f"{uri}: the connection failed: {error!r}. Check the endpoint and the network."
-        )
+        return _not_a_url(error)
     if isinstance(error, RuntimeError) and "still expired" in str(error):
         return expired_credentials(uri)
     return None
+
+
+def _not_a_url(error: Exception) -> InvalidSetting:
+    """The error for what botocore or aiohttp find to be no URL of an endpoint, in their words."""
+    return InvalidSetting(f"{error}. Give a URL such as http://127.0.0.1:9000.")
 
 
 def expired_credentials(uri: str) -> MissingCredentials:
@@ -170,7 +172,7 @@ def server_error(
     message: str,
     *,
     status: int = 200,
-    retry_after: str | None = None,
+    retry_after_s: float | None = None,
     needs: str = LISTING_NEEDS,
 ) -> IndexerError:
     """Our error for an S3 error code, said of `uri`; an unknown code is judged by its status.
@@ -179,11 +181,10 @@ def server_error(
     """
     said = " ".join(f"{code}: {message}".split()) if message else code
     if code in THROTTLE_CODES or status in THROTTLE_STATUSES:
-        seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
         return StoreUnavailable(
             f"{uri}: the server asks for fewer requests ({said}).",
             is_throttle=True,
-            retry_after_s=seconds,
+            retry_after_s=retry_after_s,
         )
     if code in TRANSIENT_CODES or status in TRANSIENT_STATUSES:
         return StoreUnavailable(f"{uri}: the server failed ({said}).")
@@ -210,11 +211,11 @@ def server_error(
 
 
 def object_error(
-    uri: str, code: str, message: str, *, status: int = 200, retry_after: str | None = None
+    uri: str, code: str, message: str, *, status: int = 200, retry_after_s: float | None = None
 ) -> IndexerError:
     """As `server_error`, of a request for one object, whose answer to a HEAD is a status alone."""
     if code == "NoSuchBucket" or status in THROTTLE_STATUSES | TRANSIENT_STATUSES:
-        return server_error(uri, code, message, status=status, retry_after=retry_after)
+        return server_error(uri, code, message, status=status, retry_after_s=retry_after_s)
     # 405 is said of the mark that an object was deleted, when its version is asked for.
     if status in {404, 405}:
         return NoSuchObject(f"{uri}: there is no such object any more.")
@@ -256,7 +257,7 @@ def _client_error(uri: str, error: exceptions.BotoCoreError) -> IndexerError:
         said = " ".join(str(error).split())
         return InvalidSetting(f"{uri}: {said}. Check the endpoint and the AWS configuration.")
     if isinstance(error, exceptions.SSLError):
-        return InvalidSetting(f"{uri}: TLS failed: {error}. Check the endpoint and AWS_CA_BUNDLE.")
+        return InvalidSetting(f"{uri}: TLS failed ({error}). {_ADVICE.tls}")
     if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
         cause = error.__cause__ or error.__context__
         reason = f" ({cause})" if cause else ""

@@ -95,8 +95,8 @@ def _refused(
     message: str,
     *,
     status: int,
-    retry_after: str | None = None,
+    retry_after_s: float | None = None,
 ) -> IndexerError:
     if code in UNKNOWN_CODES:
         return UnknownOperation(f"{uri}: the server answered {operation} with {code}: {message}")
-    return server_error(uri, code, message, status=status, retry_after=retry_after)
+    return server_error(uri, code, message, status=status, retry_after_s=retry_after_s)

@@ -14,9 +14,6 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -25,13 +22,13 @@ from multidict import istr
 
 from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
 from indexer.keyspace import Key
-from indexer.limits import READ_BYTES_MIN, READ_CHUNK_BYTES_MAX, REQUEST_TIMEOUT_S
+from indexer.limits import HANDED_ON_BYTES_MAX, READ_BYTES_MIN, REQUEST_TIMEOUT_S
 from indexer.objects import Checksum, Head, Pin
 from indexer.protocols import Sink
+from indexer.stores.headers import parse_content_range, parse_date, parse_number, unquoted
 from indexer.stores.s3_errors import foreign_error, not_of_s3, object_error
 from indexer.stores.s3_requests import Ask, Caller, read_refusal
 from indexer.stores.s3_signing import canonical_query
-from indexer.stores.s3_wire import unquoted
 from workers.clock import Clock
 
 CHECKSUMS: Final = ("sha256", "sha1", "crc64nvme", "crc32c", "crc32")
@@ -42,17 +39,8 @@ _ETAG, _LENGTH, _MODIFIED, _VERSION, _CLASS = map(
     istr, ("ETag", "Content-Length", "Last-Modified", "x-amz-version-id", "x-amz-storage-class")
 )
 _COMPOSITE: Final = re.compile(r"(.+)-\d+")
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _SENDABLE_ETAG: Final = re.compile(r'[!#-~]+|W/"[!#-~]*"')
 """What can stand in a header between quotes, or is quoted already."""
-
-_DATE_LENGTH: Final = len("Thu, 01 Jan 1970 00:00:00 GMT")
-_MONTHS: Final = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
-    )
-}
 
 
 class S3Objects:
@@ -126,15 +114,16 @@ class S3Objects:
 
 def head_of(headers: Mapping[str, str], *, checksum: bool = False) -> Head:
     """What the headers of an answer tell of an object. Raises `ValueError` if they tell nothing."""
-    etag, size = headers.get(_ETAG), headers.get(_LENGTH)
-    if etag is None or size is None or not (size.isascii() and size.isdigit()):
+    etag, size = headers.get(_ETAG), parse_number(headers.get(_LENGTH))
+    said, version_id = headers.get(_MODIFIED), headers.get(_VERSION)
+    modified = None if said is None else parse_date(said)
+    if etag is None or size is None or (said and modified is None):
         raise ValueError
-    modified, version_id = headers.get(_MODIFIED), headers.get(_VERSION)
     return Head(
-        size=int(size),
+        size=size,
         etag=unquoted(etag),
         version_id=None if version_id == "null" else version_id,
-        last_modified=None if modified is None else parse_date(modified),
+        last_modified=modified,
         # S3 names every class but this one.
         storage_class=headers.get(_CLASS, "STANDARD"),
         checksum=checksum_of(headers) if checksum else None,
@@ -160,18 +149,6 @@ def checksum_of(headers: Mapping[str, str]) -> Checksum | None:
     return composite
 
 
-@lru_cache(1_024)
-def parse_date(text: str) -> datetime:
-    """The time in a header. Raises `ValueError`."""
-    # The library's own parser takes ten times as long for the one form that servers send.
-    if len(text) == _DATE_LENGTH and text.endswith(" GMT") and text[8:11] in _MONTHS:
-        numbers = (text[12:16], text[5:7], text[17:19], text[20:22], text[23:25])
-        year, day, hour, minute, second = map(int, numbers)
-        return datetime(year, _MONTHS[text[8:11]], day, hour, minute, second, tzinfo=UTC)
-    parsed = parsedate_to_datetime(text)
-    return parsed.replace(tzinfo=parsed.tzinfo or UTC)
-
-
 def _version_query(version_id: str | None) -> str:
     return "" if version_id is None else canonical_query((("versionId", version_id),))
 
@@ -183,28 +160,29 @@ def _check_is_pinned(
     etag = response.headers.get("ETag")
     if etag is not None and pin.etag not in (None, unquoted(etag)):
         raise ObjectChanged(f"{uri}: the object was written since it was listed.")
-    size = response.headers.get("Content-Length")
+    size = parse_number(response.headers.get("Content-Length"))
     if part is not None:
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if response.status != HTTPStatus.PARTIAL_CONTENT or found is None:
+        said = response.headers.get("Content-Range")
+        found = parse_content_range(said)
+        if response.status != HTTPStatus.PARTIAL_CONTENT or found is None or found.start is None:
             raise IndexerError(
                 f"{uri}: a part of the object was asked for, and the server sent something else "
                 f"({response.status}); it does not honour ranges."
             )
-        if (int(found[1]), int(found[2]) + 1) != part:
-            raise IndexerError(f"{uri}: the server sent {found[0]}, another part than asked for.")
-        size = str(pin.size) if found[3] == "*" else found[3]
+        if (found.start, found.end) != part:
+            raise IndexerError(f"{uri}: the server sent {said}, another part than asked for.")
+        size = found.size
     elif response.status != HTTPStatus.OK:
         raise not_of_s3(uri)
-    if size in (None, str(pin.size)):
+    if size in (None, pin.size):
         return
     if etag is None or pin.etag is None:
         raise ObjectChanged(
-            f"{uri}: the object has {size} bytes and had {pin.size:,} when it was listed."
+            f"{uri}: the object has {size:,} bytes and had {pin.size:,} when it was listed."
         )
     # The same ETag is the same object, so it is the answer that is short.
     raise StoreUnavailable(
-        f"{uri}: the server sends {size} bytes of an object of {pin.size:,}; try again."
+        f"{uri}: the server sends {size:,} bytes of an object of {pin.size:,}; try again."
     )
 
 
@@ -236,8 +214,8 @@ async def _pour(
                     f"Check the endpoint and the network."
                 )
             window_bytes, window_ends_s = 0, arrived_s + REQUEST_TIMEOUT_S
-        for start in range(0, len(data), READ_CHUNK_BYTES_MAX):
-            await sink.write(data[start : start + READ_CHUNK_BYTES_MAX])
+        for start in range(0, len(data), HANDED_ON_BYTES_MAX):
+            await sink.write(data[start : start + HANDED_ON_BYTES_MAX])
         # How long the sink takes is not the server's to answer for.
         window_ends_s += clock.monotonic() - arrived_s
     if left_bytes:

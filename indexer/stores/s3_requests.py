@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -36,6 +35,7 @@ from indexer.limits import (
     REQUEST_TIMEOUT_S,
 )
 from indexer.protocols import S3Options
+from indexer.stores.headers import parse_date, retry_after_s
 from indexer.stores.s3_client import new_session, open_client
 from indexer.stores.s3_errors import (
     EXPIRED_CODES,
@@ -175,7 +175,7 @@ class S3Requests:
                 refusal.code or str(response.status),
                 refusal.message,
                 status=response.status,
-                retry_after=response.headers.get("Retry-After"),
+                retry_after_s=retry_after_s(response.headers),
             )
             if reason == "credentials":
                 error = expired_credentials(ask.uri)
@@ -235,11 +235,8 @@ class S3Requests:
     @staticmethod
     def _server_ahead_s(sent: _Sent) -> float:
         """How far the server's clock is ahead of the time that a request was signed for."""
-        try:
-            date = parsedate_to_datetime(sent.response.headers.get("Date", ""))
-        except ValueError:
-            return 0.0
-        return date.timestamp() - sent.at_s
+        date = parse_date(sent.response.headers.get("Date"))
+        return 0.0 if date is None else date.timestamp() - sent.at_s
 
     # --- where requests go, and with which credentials
 

@@ -19,11 +19,11 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies, is_s3express_bucket
 
 from indexer.errors import InvalidSetting, UsageError
+from indexer.sources import DEFAULT_PORTS
 from indexer.stores.s3_errors import translated
 from indexer.stores.s3_signing import ALGORITHM, Signer
 
 _ANY_KEY: Final = "k"
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ async def target_of(client: Any, bucket: str) -> Target:
     port = parts.port
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
-    if port not in (None, _DEFAULT_PORTS.get(parts.scheme)):
+    if port not in (None, DEFAULT_PORTS.get(parts.scheme)):
         host += f":{port}"
     origin = f"{parts.scheme}://{host}"
     authorization = headers.get("authorization")

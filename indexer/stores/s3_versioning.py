@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
 from indexer.errors import Ability, AccessDenied, InvalidSetting, said_of
+from indexer.stores.headers import parse_date
 from indexer.stores.s3_errors import translated
 from indexer.stores.s3_versions import VersionOrder
 
@@ -111,14 +111,5 @@ def _versioning(state: Literal["on", "off", "unknown"], response: Mapping[str, A
         state,
         str(headers.get("server", "unknown")),
         is_suspended=response.get("Status") == "Suspended",
-        answered_at=_time_of(headers.get("date", "")),
+        answered_at=parse_date(headers.get("date")),
     )
-
-
-def _time_of(date: str) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    # A time without a zone is no HTTP-date.
-    return found if found.tzinfo is not None else None

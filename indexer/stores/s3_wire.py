@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 
 from indexer.errors import BrokenListing
 from indexer.keyspace import Key
-from indexer.page import Page, empty_page, make_page, pack_etags
+from indexer.page import Page, empty_page, make_page, pack_etags, pack_times
 from indexer.stores.s3_versions import (
     Shown,
     VersionOrder,
@@ -37,9 +37,9 @@ from indexer.stores.s3_versions import (
     newest,
     order_of,
 )
-from indexer.stores.s3_xml import TAG, Columns, Operation, read_columns, unquoted
+from indexer.stores.s3_xml import TAG, Columns, Operation, read_columns
 
-__all__ = ["Listing", "Operation", "Question", "error_in", "parse_listing", "unquoted"]
+__all__ = ["Listing", "Operation", "Question", "error_in", "parse_listing"]
 
 # Never part of valid UTF-8, so that keys joined by it can be told apart after decoding.
 _SEPARATOR: Final = b"\xff"
@@ -301,7 +301,7 @@ def _page(columns: Columns, keys: list[bytes], live: list[bool] | None) -> Page:
             if "etag_raw" in arrays:
                 arrays["etag_raw"] = _without_empty(arrays["etag_raw"])
         if b"LastModified" in columns:
-            arrays["last_modified"] = _timestamps(column(b"LastModified"))
+            arrays["last_modified"] = pack_times(pa.array(column(b"LastModified"), pa.string()))
         for name, field in ((b"VersionId", "version_id"), (b"StorageClass", "storage_class")):
             if name in columns:
                 arrays[field] = _without_empty(pa.array(column(name), pa.string()))
@@ -313,13 +313,3 @@ def _page(columns: Columns, keys: list[bytes], live: list[bool] | None) -> Page:
 def _without_empty(texts: pa.Array) -> pa.Array:
     """The texts with nulls for empty ones: an element without text says no more than none."""
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-
-
-def _timestamps(texts: Sequence[bytes]) -> pa.Array:
-    strings = pa.array(texts, pa.string())
-    try:
-        return pc.cast(strings, pa.timestamp("ms", tz="UTC"))
-    except pa.ArrowInvalid:
-        # Finer than milliseconds: what is below them is cut off.
-        fine = pc.cast(strings, pa.timestamp("ns", tz="UTC"))
-        return pc.cast(fine, pa.timestamp("ms", tz="UTC"), safe=False)

@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from indexer.errors import BrokenListing, StoreUnavailable
-from indexer.limits import LISTING_BYTES_MAX
+from indexer.limits import S3_PAGE_BYTES_MAX
+from indexer.stores.headers import unquoted
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -65,8 +66,8 @@ def read_columns(body: bytes, operation: Operation) -> Parsed:
     Raises `StoreUnavailable` when the body was cut off on its way, and `BrokenListing` when it is
     no listing.
     """
-    if len(body) > LISTING_BYTES_MAX:
-        raise BrokenListing(f"the server's listing is longer than {LISTING_BYTES_MAX:,} bytes")
+    if len(body) > S3_PAGE_BYTES_MAX:
+        raise BrokenListing(f"the server's listing is longer than {S3_PAGE_BYTES_MAX:,} bytes")
     if not _LISTING_END.search(body, max(0, len(body) - 64)):
         raise StoreUnavailable("the server's listing was cut off on its way; try again")
     if any(word in body for word in _FORBIDDEN):
@@ -238,9 +239,3 @@ def _say(said: dict[bytes, bytes], name: bytes, element: _Element, once: Collect
     if name in once and (name in said or len(element)):
         raise BrokenListing(f"the server's listing says {name.decode()} twice, or in parts")
     said[name] = (element.text or "").encode()
-
-
-def unquoted(etag: str) -> str:
-    """An ETag without its outer quotes; a weak one (`W/"…"`) keeps them."""
-    is_quoted = len(etag) > 1 and etag.startswith('"') and etag.endswith('"')
-    return etag[1:-1] if is_quoted else etag

@@ -202,14 +202,7 @@ class UrlStore:
             (path, Head(SIZE_UNKNOWN, uri=self._uri(start + offset)))
             for offset, path in enumerate(listed)
         )
-        return ListedPage(
-            rows=rows,
-            entries=len(listed),
-            first=Key(listed[0]) if listed else None,
-            last=Key(listed[-1]) if listed else None,
-            more=more,
-            token=listed[-1].hex() if more else None,
-        )
+        return ListedPage.of_keys(rows, listed, more=more, token=listed[-1].hex() if more else None)
 
     async def head(
         self, key: Key, *, version_id: str | None = None, checksum: bool = False

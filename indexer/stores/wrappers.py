@@ -10,12 +10,12 @@ Invariants
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from indexer.errors import Ability, IndexerError, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
@@ -200,13 +200,36 @@ class _Request:
         await self._held.__aexit__(kind, error, traceback)
 
 
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often requests are tried again, and who is told of it."""
+
+    retry: Retry
+    on_retry: OnRetry
+
+    async def call(
+        self,
+        function: Callable[[], Awaitable[Result]],
+        when: Callable[[Exception], bool] | None = None,
+    ) -> Result:
+        """What the function returns, tried again while that may help, or `when` an error says so.
+
+        See `Retry.call`.
+        """
+        return await self.retry.call(
+            function,
+            is_retryable=when or is_retryable,
+            retry_after_s=retry_after_s,
+            on_retry=self.on_retry,
+        )
+
+
 class RetryingStore:
     """A store whose requests are tried again while that may help."""
 
     def __init__(self, store: Store, retry: Retry, on_retry: OnRetry) -> None:
         self._store = store
-        self._retry = retry
-        self._on_retry = on_retry
+        self._retries = Retries(retry, on_retry)
 
     @property
     def properties(self) -> StoreProperties:
@@ -217,22 +240,16 @@ class RetryingStore:
         self, keys: KeyRange, *, prefix: Key = Key(b""), token: str | None = None
     ) -> ListedPage:
         """See `protocols.Store`."""
-        return await self._retry.call(
-            lambda: self._store.list_page(keys, prefix=prefix, token=token),
-            is_retryable=is_retryable,
-            retry_after_s=retry_after_s,
-            on_retry=self._on_retry,
+        return await self._retries.call(
+            lambda: self._store.list_page(keys, prefix=prefix, token=token)
         )
 
     async def head(
         self, key: Key, *, version_id: str | None = None, checksum: bool = False
     ) -> Head:
         """See `protocols.Store`."""
-        return await self._retry.call(
-            lambda: self._store.head(key, version_id=version_id, checksum=checksum),
-            is_retryable=is_retryable,
-            retry_after_s=retry_after_s,
-            on_retry=self._on_retry,
+        return await self._retries.call(
+            lambda: self._store.head(key, version_id=version_id, checksum=checksum)
         )
 
     async def read(
@@ -251,12 +268,7 @@ class RetryingStore:
                 return
             await self._store.read(key, pin, counting, start=start + counting.size_bytes, end=end)
 
-        await self._retry.call(
-            go_on,
-            is_retryable=is_retryable,
-            retry_after_s=retry_after_s,
-            on_retry=self._on_retry,
-        )
+        await self._retries.call(go_on)
 
     async def digests(
         self, objects: Sequence[tuple[Key, Pin]], algorithm: str
@@ -265,18 +277,18 @@ class RetryingStore:
         store = cast("Digesting", self._store)
         found = await store.digests(objects, algorithm)
         for place, one in enumerate(found):
-            if isinstance(one, IndexerError) and is_retryable(one):
+            if isinstance(one, IndexerError) and one.is_retryable:
                 found[place] = await self._digest_again(objects[place], algorithm)
         return found
 
     async def _digest_again(self, wanted: tuple[Key, Pin], algorithm: str) -> bytes | IndexerError:
         async def digest() -> bytes | IndexerError:
             (found,) = await cast("Digesting", self._store).digests([wanted], algorithm)
-            if isinstance(found, IndexerError) and is_retryable(found):
+            if isinstance(found, IndexerError) and found.is_retryable:
                 raise found
             return found
 
-        return await self._retry.call(digest, is_retryable=is_retryable, on_retry=self._on_retry)
+        return await self._retries.call(digest)
 
 
 class _CountingSink:
@@ -324,24 +336,22 @@ class ResilientConnection:
         self._counters = counters
         self._clock = clock
         self._retry = retry
-        self._first_contact = first_contact
         self._on_retry = on_retry
+        self._retries = Retries(retry, on_retry)
+        self._first_contacts = Retries(first_contact, on_retry)
 
     async def open(
         self, uri: SourceUri, *, without: Collection[Ability] = (), as_of: datetime | None = None
     ) -> OpenedSource:
         """See `protocols.Connection`."""
-        source = await self._retry.call(
-            lambda: self._first_contact.call(
-                lambda: self._counted(
-                    "open", self._connection.open(uri, without=without, as_of=as_of)
+        source = await self._retries.call(
+            lambda: self._first_contacts.call(
+                lambda: self._capped(
+                    "open", lambda: self._connection.open(uri, without=without, as_of=as_of)
                 ),
-                is_retryable=lambda error: is_retryable(error) and not _is_there(error),
-                on_retry=self._on_retry,
+                lambda error: is_retryable(error) and not _is_there(error),
             ),
-            is_retryable=_is_there,
-            retry_after_s=retry_after_s,
-            on_retry=self._on_retry,
+            _is_there,
         )
         return replace(source, store=self._wrapped(source.store))
 
@@ -356,19 +366,25 @@ class ResilientConnection:
         )
         return RetryingStore(limited, self._retry, self._on_retry)
 
-    async def _counted(self, operation: str, call: Coroutine[Any, Any, Result]) -> Result:
-        with counted(self._counters, self._clock, self._backend, operation):
-            return await call
+    async def _capped(self, operation: str, call: Callable[[], Awaitable[Result]]) -> Result:
+        """What a call returns, made within the user's caps, and counted.
+
+        It may take several requests, one after the other. The bucket's own limiters are not asked:
+        few jobs open it at once, and what an opening takes says nothing of a listing.
+        """
+        await self._caps.take()
+        try:
+            with counted(self._counters, self._clock, self._backend, operation):
+                return await call()
+        finally:
+            self._caps.give()
 
     async def lone_object(
         self, uri: SourceUri, *, as_of: datetime | None = None
     ) -> LoneObject | None:
         """See `protocols.Connection`."""
-        found = await self._retry.call(
-            lambda: self._counted("head", self._connection.lone_object(uri, as_of=as_of)),
-            is_retryable=is_retryable,
-            retry_after_s=retry_after_s,
-            on_retry=self._on_retry,
+        found = await self._retries.call(
+            lambda: self._capped("head", lambda: self._connection.lone_object(uri, as_of=as_of))
         )
         return None if found is None else replace(found, store=self._wrapped(found.store))
 

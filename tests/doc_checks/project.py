@@ -75,7 +75,7 @@ SENTENCES = (
     (COMMAND, "the first {} paths that would be kept", limits.PREVIEW_PATHS_MAX),
     (COMMAND, "at most {} characters |", limits.NOTES_CHARACTERS_MAX),
     (STORES, "for the listing, {} objects a page", limits.GCS_PAGE_ROWS),
-    (STORES, "more than {} MiB (`LISTING_BYTES_MAX`)", limits.LISTING_BYTES_MAX // limits.MIB),
+    (STORES, "more than {} MiB (`S3_PAGE_BYTES_MAX`)", limits.S3_PAGE_BYTES_MAX // limits.MIB),
     (
         *(STORES, "sends fewer than {} bytes of an object in {} s"),
         *(limits.READ_BYTES_MIN, limits.REQUEST_TIMEOUT_S),
@@ -134,7 +134,7 @@ CHECKS: Checks = {
         (HTTP, "| `JOBS_KEPT_MAX` | 1,000 |", "| `JOBS_MAX` | 64 |"),
         (STORES, "| `HTTP_DEPTH_MAX` | 32 |", "| `HTTP_DEPTH_MAX` | 40 |"),
         (STORES, "| `URL_LIST_URLS_MAX` |", "| URLs |"),
-        (STORES, "(`LISTING_BYTES_MAX`)", "(`PAGE_LENGTH_MAX`)"),
+        (STORES, "(`S3_PAGE_BYTES_MAX`)", "(`PAGE_LENGTH_MAX`)"),
         (ENRICHMENT, "| `READ_AHEAD_MAX` | 4 |", "| `READ_AHEAD_MAX` | 8 |"),
     ],
     numbers_in_sentences_are_right: [

@@ -31,7 +31,12 @@ from indexer.errors import (
     StoreUnavailable,
 )
 from indexer.keyspace import Key, KeyRange
-from indexer.limits import FILE_CHUNK_BYTES, HASH_BATCH_BYTES_MAX, HASH_BATCH_FILES_MAX, PAGE_ROWS
+from indexer.limits import (
+    HANDED_ON_BYTES_MAX,
+    HASH_BATCH_BYTES_MAX,
+    HASH_BATCH_FILES_MAX,
+    PAGE_ROWS,
+)
 from indexer.objects import Pin
 from indexer.page import is_ascending, paths_of
 from indexer.protocols import FileOptions
@@ -53,7 +58,7 @@ from tests.unit.file_folders import (
 from tests.unit.listing_runs import Listed, list_slice
 from workers.threads import Threads
 
-LONG = FILE_CHUNK_BYTES * 2 + 1
+LONG = HANDED_ON_BYTES_MAX * 2 + 1
 TIMEOUT_S = 20.0
 
 
@@ -162,7 +167,7 @@ async def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(
         sink = Acting(act)
         await store.read(Key(b"file"), await pin_of(store, b"file"), sink)
         assert b"".join(sink.pieces) == bytes(LONG)
-        assert max(map(len, sink.pieces)) == FILE_CHUNK_BYTES
+        assert max(map(len, sink.pieces)) == HANDED_ON_BYTES_MAX
 
 
 async def test_parts_are_read_exactly(tmp_path: Path, threads: Threads) -> None:
@@ -171,8 +176,8 @@ async def test_parts_are_read_exactly(tmp_path: Path, threads: Threads) -> None:
     store = await opened(tmp_path, threads)
     pin = await pin_of(store, b"file")
     for start, end in [
-        *((0, None), (0, 0), (7, 7), (1, FILE_CHUNK_BYTES), (1, FILE_CHUNK_BYTES + 1)),
-        *((FILE_CHUNK_BYTES, 3 * FILE_CHUNK_BYTES), (len(body) - 1, None), (len(body), None)),
+        *((0, None), (0, 0), (7, 7), (1, HANDED_ON_BYTES_MAX), (1, HANDED_ON_BYTES_MAX + 1)),
+        *((HANDED_ON_BYTES_MAX, 3 * HANDED_ON_BYTES_MAX), (len(body) - 1, None), (len(body), None)),
         *((5, len(body) + 100), (len(body) + 1, None)),
     ]:
         sink = Bytes()
@@ -485,7 +490,7 @@ async def test_hashing_that_is_cancelled_lets_go(
 ) -> None:
     monkeypatch.setattr(file_bytes, "HASH_SLICE_BYTES_MAX", 1)
     monkeypatch.setattr(file_bytes, "HASH_CHUNK_BYTES", 1)
-    (tmp_path / "file").write_bytes(bytes(FILE_CHUNK_BYTES))
+    (tmp_path / "file").write_bytes(bytes(HANDED_ON_BYTES_MAX))
     store = await opened(tmp_path, threads)
     pin, before = await pin_of(store, b"file"), open_descriptors()
     async with asyncio.TaskGroup() as group:

@@ -23,7 +23,7 @@ from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange
 from indexer.objects import Pin
 from indexer.protocols import GCSOptions, OpenedSource
 from indexer.sources import SourceUri
-from indexer.stores import gcs_client, gcs_credentials
+from indexer.stores import gcs_credentials
 from indexer.stores.gcs import GCSConnection, connect
 from indexer.stores.gcs_client import GOOGLE, EndpointChoice, chosen_endpoint
 from indexer.telemetry import Counters
@@ -33,6 +33,7 @@ from indexer.testing.synthetic_gcs import SyntheticGCS
 from indexer.testing.synthetic_gcs.state import GENERATED_MS
 from tests.gcs_api import connected_to
 from tests.unit.listing_runs import list_all
+from tests.unit.scripted_web_server import ScriptedServer
 
 KEYS = [b"data/%04d" % number for number in range(300)]
 URI = SourceUri("gs", "bucket", "data/")
@@ -117,7 +118,7 @@ CALLS = pytest.mark.parametrize("call", [a_list, a_head, a_read])
         ({"garbage_every": 1}, StoreUnavailable, "gs://"),
         ({"error_body_every": 1}, StoreUnavailable, "gs://"),
         ({"cut_body_every": 1}, StoreUnavailable, "cut off"),
-        ({"reset_every": 1}, StoreUnavailable, "connection failed|cut off"),
+        ({"reset_every": 1}, StoreUnavailable, "cannot be reached|cut off"),
         ({"stall_every": 1}, StoreUnavailable, "in time"),
         ({"drip_every": 1}, StoreUnavailable, "in time"),
     ],
@@ -424,19 +425,36 @@ async def test_the_emulator_of_the_environment_is_asked(
         assert len(keys_on(await walk(source.store))) == len(KEYS)
 
 
-def test_proxies_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-    assert gcs_client._proxy("https://storage.googleapis.com") == "http://proxy.example:3128"
-    assert gcs_client._proxy("http://127.0.0.1:4443") is None
-    monkeypatch.setenv("no_proxy", "storage.googleapis.com")
-    assert gcs_client._proxy("https://storage.googleapis.com") is None
+async def test_requests_go_through_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "emulator.invalid")
+    async with ScriptedServer() as proxy:
+        monkeypatch.setenv("all_proxy", f"http://me:secret@127.0.0.1:{proxy.port}")
+        async with connect(GCSOptions(), Counters()) as connection:
+            with pytest.raises(errors.NoSuchSource):
+                await connection.open(URI)
+        (asked,) = proxy.asked
+        assert asked.path.startswith("http://emulator.invalid/storage/v1/b/bucket?")
+        assert asked.headers["proxy-authorization"] == "Basic bWU6c2VjcmV0"
+        monkeypatch.setenv("no_proxy", "emulator.invalid")
+        async with connect(GCSOptions(), Counters()) as connection:
+            with pytest.raises(StoreUnavailable, match="cannot be reached"):
+                await connection.open(URI)
+        assert len(proxy.asked) == 1
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("all_proxy", "socks5://me:secret@127.0.0.1:1")
+    with pytest.raises(errors.InvalidSetting, match="HTTP_PROXY") as caught:
+        async with connect(GCSOptions(), Counters()):
+            pass
+    assert "secret" not in str(caught.value)
 
 
 async def test_nobody_there(connected: Connected) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         async with connected_to(f"http://127.0.0.1:{taken.getsockname()[1]}") as connection:
-            with pytest.raises(StoreUnavailable, match="gs://bucket: the connection failed"):
+            with pytest.raises(StoreUnavailable, match="gs://bucket: the server cannot be reached"):
                 await connection.open(URI)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import aiohttp
@@ -17,8 +16,6 @@ from indexer.errors import IndexerError, StoreUnavailable
 from indexer.stores.gcs_errors import (
     SAID_CHARACTERS_MAX,
     Asked,
-    date_in,
-    retry_after_s,
     server_error,
     translated,
 )
@@ -148,27 +145,6 @@ def test_where_a_redirect_leads_is_told_by_its_host_alone() -> None:
     for secret in ("pass", "secret", "start"):
         assert secret not in str(error_of(302, headers={"Location": location}))
     assert "somewhere else" in str(error_of(307))
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("0", 0.0), ("120", 120.0), ("Thu, 29 Feb 2024 12:01:30 GMT", 90.0),
-        ("Thu, 29 Feb 2024 11:00:00 GMT", 0.0), ("soon", None), ("", None), ("-5", None),
-        ("1.5", None), ("٣", None),
-    ],
-)  # fmt: skip
-def test_what_the_server_asks_for_is_heard(header: str, seconds: float | None) -> None:
-    told = {"Retry-After": header, "Date": "Thu, 29 Feb 2024 12:00:00 GMT"}
-    assert retry_after_s(told) == seconds
-    assert retry_after_s({}) is None
-
-
-def test_dates_of_headers() -> None:
-    expected = datetime(2024, 2, 29, 12, tzinfo=UTC)
-    assert date_in("Thu, 29 Feb 2024 12:00:00 GMT") == expected
-    for text in ("", "yesterday", "Thu, 99 Feb 2024 12:00:00 GMT", "Thu, 29 Feb 2024 12:00:00"):
-        assert date_in(text) is None
 
 
 # --- the way there -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from indexer import errors
 from indexer.errors import StoreUnavailable
 from indexer.keyspace import KEY_BYTES_MAX, Key, KeyRange, greatest_key_below
-from indexer.limits import GCS_READ_BYTES
+from indexer.limits import HANDED_ON_BYTES_MAX
 from indexer.objects import Pin
 from indexer.page import paths_of
 from indexer.protocols import OpenedSource
@@ -178,7 +178,7 @@ async def opened(connected: Connected, bucket: GCSBucket) -> AsyncIterator[Opene
 
 
 async def test_large_objects_come_in_parts(connected: Connected, written: GCSBucket) -> None:
-    body = bytes(range(256)) * (3 * GCS_READ_BYTES // 256) + b"rest"
+    body = bytes(range(256)) * (3 * HANDED_ON_BYTES_MAX // 256) + b"rest"
     written.write(b"large", body)
     parts: list[bytes] = []
 
@@ -191,7 +191,7 @@ async def test_large_objects_come_in_parts(connected: Connected, written: GCSBuc
         pin = Pin(head.size, version_id=head.version_id)
         await source.store.read(Key(b"large"), pin, Parts())
         assert b"".join(parts) == body
-        assert max(map(len, parts)) == GCS_READ_BYTES
+        assert max(map(len, parts)) == HANDED_ON_BYTES_MAX
         assert await read(source.store, b"large", pin, 5, 2_000_000) == body[5:2_000_000]
         assert await read(source.store, b"large", pin, len(body) - 3) == body[-3:]
         assert await read(source.store, b"large", pin, 7, 10**9) == body[7:]
@@ -291,5 +291,5 @@ async def test_a_page_without_end_is_given_up(
     server: SyntheticGCS, source: OpenedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexer.stores.gcs.GCS_PAGE_BYTES_MAX", 1000)
-    with pytest.raises(errors.BrokenListing, match="more than 1,000 bytes"):
+    with pytest.raises(errors.BrokenListing, match="longer than 1,000 bytes"):
         await source.store.list_page(ALL)

@@ -213,7 +213,7 @@ async def test_a_part_of_what_changed_is_noticed(
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (response(body=BODY[:1000], length=len(BODY)), "ended before its end"),
+        (response(body=BODY[:1000], length=len(BODY)), "was cut off on its way"),
         (response(body=BODY[:1000], length=None), "ended after 1,000 of"),
         (
             response(HTTPStatus.PARTIAL_CONTENT, {"Content-Range": "bytes 0-9/512000"}, b"x" * 10),

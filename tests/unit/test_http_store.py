@@ -145,7 +145,7 @@ async def test_a_folder_that_is_gone_is_empty(
             UsageError,
             "comes compressed (gzip)",
         ),
-        (index("a")[:-40], StoreUnavailable, "ended before its end"),
+        (index("a")[:-40], StoreUnavailable, "was cut off on its way"),
         (index("a").replace(b"</html>", b"</htxx>"), StoreUnavailable, "ends in the middle"),
         (index("a%2Fb"), errors.BrokenListing, "which no file can have"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", StoreUnavailable, "is not HTTP"),

@@ -11,7 +11,7 @@ import pytest
 
 from indexer.errors import BrokenListing, StoreUnavailable
 from indexer.keyspace import KeyRange
-from indexer.limits import LISTING_BYTES_MAX
+from indexer.limits import S3_PAGE_BYTES_MAX
 from indexer.protocols import S3Options
 from indexer.sources import parse_source
 from indexer.stores import s3_bodies
@@ -94,7 +94,7 @@ async def test_an_answer_without_an_end_is_not_read_to_it(operation: str) -> Non
         with pytest.raises(BrokenListing, match=r"^s3://bucket.*: .* longer than 16,777,216 bytes"):
             await list_first_page(endpoint_url)
     # What lies in the buffers between comes on top.
-    assert LISTING_BYTES_MAX <= sent.size_bytes < 2 * LISTING_BYTES_MAX
+    assert S3_PAGE_BYTES_MAX <= sent.size_bytes < 2 * S3_PAGE_BYTES_MAX
 
 
 @pytest.mark.parametrize("part", ["head", "body"])

@@ -9,7 +9,6 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from indexer.sources import parse_source
 from indexer.stores import s3_objects
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import connect
-from indexer.stores.s3_objects import CHECKSUMS, checksum_of, head_of, parse_date
+from indexer.stores.s3_objects import CHECKSUMS, checksum_of, head_of
 from indexer.telemetry import Counters
 from indexer.testing.store_suite import Bytes
 from tests.conftest import MakeBucket
@@ -87,13 +86,6 @@ def test_any_headers_give_a_head_or_are_refused(headers: Mapping[str, str]) -> N
     assert head.etag is not None
     assert head.size == int(headers["Content-Length"]) >= 0
     assert head.version_id != "null"
-
-
-@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1)))  # noqa: DTZ001 - as given
-def test_times_are_read_as_the_library_reads_them(time: datetime) -> None:
-    time = time.replace(microsecond=0, tzinfo=UTC)
-    assert parse_date(format_datetime(time, usegmt=True)) == time
-    assert parse_date(format_datetime(time)) == time
 
 
 # --- checksums -----------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from indexer.errors import BrokenListing, IndexerError, StoreUnavailable
 from indexer.page import etag_texts, paths_of
-from indexer.stores.s3_wire import error_in, unquoted
+from indexer.stores.headers import unquoted
+from indexer.stores.s3_wire import error_in
 from tests.unit.s3_dialects import (
     AWS,
     MD5,

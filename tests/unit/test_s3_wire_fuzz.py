@@ -13,7 +13,7 @@ from lxml import etree
 
 from indexer.errors import BrokenListing, IndexerError, StoreUnavailable
 from indexer.keyspace import Key
-from indexer.limits import LISTING_BYTES_MAX
+from indexer.limits import S3_PAGE_BYTES_MAX
 from indexer.stores.s3_wire import Listing, Operation, Question, error_in, parse_listing
 from tests.unit.s3_dialects import (
     TIME,
@@ -159,7 +159,7 @@ def test_other_encodings_are_refused(encoding: str) -> None:
 
 def test_a_body_that_is_too_long_is_refused() -> None:
     body = render([Row("a")])
-    padding = b" " * (LISTING_BYTES_MAX - len(body))
+    padding = b" " * (S3_PAGE_BYTES_MAX - len(body))
     assert parse(body.replace(DECLARATION, DECLARATION + padding)).entries == 1
     with pytest.raises(BrokenListing, match="longer than 16,777,216 bytes"):
         parse(body.replace(DECLARATION, DECLARATION + padding + b" "))

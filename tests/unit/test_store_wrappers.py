@@ -12,7 +12,14 @@ from indexer.errors import AccessDenied, NoSuchObject, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import LIMITERS_KEPT_MAX
 from indexer.objects import Pin
-from indexer.stores.wrappers import LimitedStore, LimiterPool, RetryingStore
+from indexer.sources import parse_source
+from indexer.stores.memory import MemoryConnection
+from indexer.stores.wrappers import (
+    LimitedStore,
+    LimiterPool,
+    ResilientConnection,
+    RetryingStore,
+)
 from indexer.telemetry import Counters
 from tests.unit.scripted_store import ScriptedStore, made
 from workers.caps import Caps
@@ -127,7 +134,10 @@ def test_a_throttle_is_tried_again_later_and_lowers_the_limit() -> None:
             wrapped.check_holds_nothing()
         assert clock.monotonic() > 30
         assert wrapped.counters.throttles == 1
-        assert wrapped.counters.answers == {("memory", "head", "throttled"): 1, ("memory", "head", "ok"): 1}
+        assert wrapped.counters.answers == {
+            ("memory", "head", "throttled"): 1,
+            ("memory", "head", "ok"): 1,
+        }
         assert wrapped.limiters.heads.limit < LIMITS.start
         assert wrapped.limiters.reads.limit == LIMITS.start
 
@@ -183,6 +193,47 @@ def test_who_is_cancelled_holds_nothing(operation: str, waits_for: str) -> None:
         wrapped.check_holds_nothing()
         outcomes = {outcome for _, _, outcome in wrapped.counters.answers}
         assert outcomes == {"cancelled"}
+
+    run_simulated(program)
+
+
+def test_opening_and_looking_for_an_object_keep_to_the_caps() -> None:
+    async def program(clock: VirtualClock, random: Random) -> None:
+        wrapped = Wrapped(store(), clock)
+        caps, under_way, most = Caps(2, per_s=4), 0, 0
+
+        class Slow(MemoryConnection):
+            async def lone_object(self, *_: Any, **__: Any) -> None:
+                nonlocal under_way, most
+                under_way += 1
+                most = max(most, under_way)
+                await clock.sleep(0.1)
+                under_way -= 1
+
+        retry = Retry(attempts_max=1, clock=clock)
+        connection = ResilientConnection(
+            Slow({"bucket": {}}),
+            "memory",
+            limiters=wrapped.limiters,
+            caps=caps,
+            retry=retry,
+            first_contact=retry,
+            on_retry=lambda *_: None,
+            counters=wrapped.counters,
+            clock=clock,
+        )
+        uri = parse_source("s3://bucket/a")
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(connection.lone_object(uri))
+            await clock.sleep(0.05)
+            late = group.create_task(connection.open(uri))
+            await clock.sleep(0)
+            late.cancel()
+        assert most == 2
+        assert clock.monotonic() >= (10 - 4) / 4
+        assert caps._slots.in_flight == 0
+        assert wrapped.counters.answers == {("memory", "head", "ok"): 10}
 
     run_simulated(program)
 
