@@ -189,8 +189,7 @@ def located(text: str) -> str:
     """
     if _TORN_PATTERN.match(text):
         raise InvalidReference(
-            f"{without_credentials(text)!r} is no source URI: write two slashes after the colon, or "
-            f"./ in front of a path."
+            f"{text!r} is no source URI: write two slashes after the colon, or ./ before a path."
         )
     if _SCHEME_PATTERN.match(text) or _MOUNTED_PATTERN.fullmatch(text) or not text:
         return text

@@ -154,7 +154,7 @@ def test_a_folder_and_a_bucket_are_put_together(pair: Pair, tmp_path: Path) -> N
         (2, ["s3://few/", "--type", "two words"], "two words"),
         (2, ["s3://few/", "--name", "artifact"], "project/artifact"),
         (2, ["s3://few/", "--max-objects", "0"], "from 1 to"),
-        (3, ["/no/few"], "neither an object"),
+        (3, ["/no/few"], "neither a file nor a folder"),
         (2, ["/no/few", "s3://few/"], "needs a mount"),
         (2, ["s3://few/", "--include", "a**"], "whole folders"),
         (2, ["s3://few/", "--as-of", "yesterday"], "2026-03-01T12:00:00Z"),
