@@ -124,9 +124,7 @@ async def open_session(access: Access, clock: Clock) -> AsyncIterator[GCSSession
         tokens = None
         if not access.is_anonymous:
             # Google's servers for tokens are asked past what is set up here for the endpoint.
-            asking = await stack.enter_async_context(
-                aiohttp.ClientSession(timeout=timeout, trust_env=True)
-            )
+            asking = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
             credentials = await asyncio.to_thread(find_credentials)
             tokens = AccessTokens(credentials, asking, clock)
         http = await stack.enter_async_context(

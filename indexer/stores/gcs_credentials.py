@@ -14,13 +14,15 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from json import JSONDecodeError, loads
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
+from yarl import URL
 
 from indexer.errors import (
     IndexerError,
@@ -30,6 +32,7 @@ from indexer.errors import (
     said_of,
 )
 from indexer.limits import CONNECT_TIMEOUT_S, TOKEN_TIMEOUT_S
+from indexer.stores.http_environment import find_proxy
 from workers.clock import Clock
 
 FILE_VARIABLE: Final = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -102,7 +105,7 @@ class AccessTokens:
         self.origin = credentials.origin
         self._is_metadata = credentials.document is None
         self._clock = clock
-        self._maker = self._new_maker(credentials, session)
+        self._maker = self._new_maker(credentials, ProxiedSession(session))
         self._asking = asyncio.Lock()
         self._value: str | None = None
         self._fresh_until_s = 0.0
@@ -142,7 +145,7 @@ class AccessTokens:
         if self._value == value:
             self._value = None
 
-    def _new_maker(self, credentials: Credentials, session: Any) -> Any:
+    def _new_maker(self, credentials: Credentials, session: ProxiedSession) -> Any:
         try:
             from gcloud.aio.auth import Token
         except ImportError as error:
@@ -151,7 +154,7 @@ class AccessTokens:
             ) from error
         document = None if credentials.document is None else io.StringIO(credentials.document)
         try:
-            maker = Token(service_file=document, session=session, scopes=[SCOPE])
+            maker = Token(service_file=document, session=cast("Any", session), scopes=[SCOPE])
         except (KeyError, ValueError) as error:
             raise MissingCredentials(
                 f"the credentials in {self.origin} are of a kind that is not known here "
@@ -202,6 +205,38 @@ class AccessTokens:
         return MissingCredentials(
             f"the credentials in {self.origin} are not accepted (HTTP {error.status}"
             f"{said and ': '}{said}). Renew them. {HOW_TO_GIVE}."
+        )
+
+
+class ProxiedSession:
+    """Requests on an aiohttp session, each through the proxy that the environment names for it.
+
+    aiohttp finds that too, but takes passwords from ~/.netrc along with it: of a `default` there it
+    would tell every server, and where a token is sent as well it would refuse to.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+
+    async def get(self, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """As of `aiohttp.ClientSession`."""
+        return await self._request("GET", url, **options)
+
+    async def post(self, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """As of `aiohttp.ClientSession`."""
+        return await self._request("POST", url, **options)
+
+    async def _request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> aiohttp.ClientResponse:
+        route = find_proxy(URL(url))
+        return await self._http.request(
+            method,
+            url,
+            headers={**(headers or {}), **route.headers},
+            proxy=route.proxy,
+            proxy_headers=route.proxy_headers,
+            **options,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,10 +20,11 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from yarl import URL
 
 from indexer.errors import InvalidSetting, MissingCredentials, StoreUnavailable
 from indexer.limits import TOKEN_TIMEOUT_S
-from indexer.stores import gcs_credentials
+from indexer.stores import gcs_client, gcs_credentials
 from indexer.stores.gcs_credentials import (
     METADATA_SERVER,
     SCOPE,
@@ -56,8 +57,10 @@ class TokenServer:
     document: Any = None
     delay_s: float = 0.0
     forms: list[dict[str, list[str]]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
+        self.headers.append(request.headers)
         self.forms.append(parse_qs((await request.read()).decode()))
         await asyncio.sleep(self.delay_s)
         document = self.document
@@ -193,6 +196,32 @@ async def test_a_service_account_signs_for_a_token(server: TokenServer) -> None:
     claims = jwt.decode(form["assertion"][0], options={"verify_signature": False})
     assert (claims["iss"], claims["aud"]) == ("somebody@example", server.url)
     assert claims["scope"] == SCOPE
+
+
+async def test_token_servers_are_told_no_password_of_netrc(
+    server: TokenServer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / ".netrc").write_text("default login me password secret")
+    access = gcs_client.Access(gcs_client.GOOGLE, is_anonymous=False)
+    monkeypatch.setattr(
+        gcs_client, "find_credentials", lambda: Credentials("the test", server.user())
+    )
+    async with gcs_client.open_session(access, Hours()) as session:
+        assert session.tokens is not None
+        assert await session.tokens.get(URI) == "token-1"
+    assert "Authorization" not in server.headers[0]
+
+
+async def test_token_servers_are_asked_through_the_proxy(
+    server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = URL(server.url).origin().with_user("me").with_password("secret")
+    monkeypatch.setenv("http_proxy", str(proxy))
+    document = server.user(token_uri="http://tokens.invalid/token")
+    async with tokens_of(document) as tokens:
+        assert await tokens.get(URI) == "token-1"
+    assert server.headers[0]["Host"] == "tokens.invalid"
+    assert server.headers[0]["Proxy-Authorization"] == "Basic bWU6c2VjcmV0"
 
 
 async def test_a_user_has_a_refresh_token(server: TokenServer) -> None:
