@@ -269,7 +269,10 @@ def status_error(answer: Answer) -> IndexerError:
             retry_after_s=retry_after_s(answer.response.headers),
         )
     if status in TRANSIENT_STATUSES:
-        return StoreUnavailable(f"{url}: the server failed ({said}).")
+        return StoreUnavailable(
+            f"{url}: the server failed ({said}).",
+            retry_after_s=retry_after_s(answer.response.headers),
+        )
     if status == 401:  # noqa: PLR2004 - as RFC 9110 numbers it
         if "Authorization" in answer.response.request_info.headers:
             return AccessDenied(

@@ -187,7 +187,7 @@ def server_error(
             retry_after_s=retry_after_s,
         )
     if code in TRANSIENT_CODES or status in TRANSIENT_STATUSES:
-        return StoreUnavailable(f"{uri}: the server failed ({said}).")
+        return StoreUnavailable(f"{uri}: the server failed ({said}).", retry_after_s=retry_after_s)
     if code in {"NoSuchKey", "NoSuchVersion", "NotFound", "404"}:
         return NoSuchObject(f"{uri}: there is no such object.")
     if code == "NoSuchBucket":

@@ -111,19 +111,28 @@ async def test_a_server_that_is_not_there(connection: HTTPConnection, unused_por
         ({}, None),
     ],
 )
-@pytest.mark.parametrize("status", [HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS])
+@pytest.mark.parametrize(
+    ("status", "is_throttle"),
+    [
+        (HTTPStatus.SERVICE_UNAVAILABLE, True),
+        (HTTPStatus.TOO_MANY_REQUESTS, True),
+        (HTTPStatus.BAD_GATEWAY, False),
+    ],
+)
 async def test_a_server_that_asks_to_wait(
     server: ScriptedServer,
     connection: HTTPConnection,
     status: HTTPStatus,
     headers: dict[str, str],
     seconds: float | None,
+    *,
+    is_throttle: bool,
 ) -> None:
     store = await store_of(connection, server, "a")
     server.answers["/a"] = response(status, headers)
     error = await error_of_head(store, b"a")
     assert isinstance(error, StoreUnavailable)
-    assert (error.is_throttle, error.retry_after_s) == (True, seconds)
+    assert (error.is_throttle, error.retry_after_s) == (is_throttle, seconds)
 
 
 async def test_tls_that_fails_is_said_once(

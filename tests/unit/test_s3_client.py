@@ -162,10 +162,10 @@ def test_what_is_not_implemented_is_not_tried_again() -> None:
 
 @pytest.mark.parametrize("seconds", [7.0, None])
 def test_what_the_server_asks_for_is_heard(seconds: float | None) -> None:
-    error = server_error(URI, "SlowDown", "", retry_after_s=seconds)
-    assert isinstance(error, errors.StoreUnavailable)
-    assert error.is_throttle
-    assert error.retry_after_s == seconds
+    for code, is_throttle in (("SlowDown", True), ("InternalError", False)):
+        error = server_error(URI, code, "", retry_after_s=seconds)
+        assert isinstance(error, errors.StoreUnavailable)
+        assert (error.is_throttle, error.retry_after_s) == (is_throttle, seconds)
 
 
 FOREIGN: list[tuple[Exception, type[IndexerError]]] = [
