@@ -114,7 +114,7 @@ class Backends:
             case scheme if scheme == FILE_SCHEME:
                 from indexer.stores.file import FileConnection
 
-                return FileConnection(self._threads, options.file)
+                return FileConnection(self._threads, options.file, clock=self._clock)
             case _:
                 from indexer.stores import http
 

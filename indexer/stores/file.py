@@ -45,6 +45,7 @@ from indexer.stores.file_errors import NOWHERE, translated
 from indexer.stores.file_left_out import LeftOut
 from indexer.stores.file_root import Root
 from indexer.stores.tree import Tree, Window
+from workers.clock import Clock, SystemClock
 from workers.errors import single_error
 from workers.lanes import Lanes
 from workers.threads import Threads
@@ -63,10 +64,16 @@ class FileConnection:
     """
 
     def __init__(
-        self, threads: Threads, options: FileOptions, *, page_entries: int = PAGE_ROWS
+        self,
+        threads: Threads,
+        options: FileOptions,
+        *,
+        clock: Clock | None = None,
+        page_entries: int = PAGE_ROWS,
     ) -> None:
         self._threads = threads
         self._options = options
+        self._clock = clock or SystemClock()
         self._page_entries = page_entries
 
     async def open(
@@ -83,7 +90,7 @@ class FileConnection:
             folder=folder,
             store=store,
             record=record,
-            opened_at=datetime.now(UTC),
+            opened_at=self._clock.now(),
             notices=store.notices,
         )
 

@@ -56,6 +56,7 @@ from tests.unit.file_folders import (
     uri_of,
 )
 from tests.unit.listing_runs import Listed, list_slice
+from workers.simulated import VirtualClock
 from workers.threads import Threads
 
 LONG = HANDED_ON_BYTES_MAX * 2 + 1
@@ -573,3 +574,11 @@ async def test_a_listing_of_many_segments_misses_nothing(
     assert listed.keys == sorted(keys)
     listed.check_tiling()
     assert listed.counters.segments > 1
+
+
+async def test_when_a_folder_was_opened_is_told_by_the_clock(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with Threads(1) as threads:
+        connection = FileConnection(threads, FileOptions(), clock=clock)
+        source = await connection.open(parse_source(f"{tmp_path}/"))
+    assert source.opened_at == clock.now()
