@@ -28,7 +28,16 @@ if not __package__:
     sys.path[0] = str(Path(__file__).parent.parent)
 
 from deploy import processes
-from deploy.processes import HOST, Environment, GoProgram, Program, ServerError, say
+from deploy.processes import (
+    HOST,
+    Environment,
+    GoProgram,
+    KeptServer,
+    Program,
+    ServerError,
+    past_proxies,
+    say,
+)
 
 BINARY_VARIABLE: Final = "FAKE_GCS_SERVER_BIN"
 FAKE_GCS: Final = GoProgram("fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1")
@@ -39,7 +48,7 @@ FOREIGN: Final = ("FAKE_GCS_", "GCLOUD_", "GOOGLE_", "STORAGE_")
 
 
 @dataclass(frozen=True, slots=True)
-class GCSServer:
+class GCSServer(KeptServer):
     """A running server; close it with `stop()`, or use it as a context manager."""
 
     version: str
@@ -71,26 +80,10 @@ class GCSServer:
 
     def environment(self) -> dict[str, str]:
         """The variables that lead any client of GCS here, past a proxy if there is one."""
-        no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST]))
         return {
             "STORAGE_EMULATOR_HOST": self.endpoint_url,
-            "NO_PROXY": no_proxy,
-            "no_proxy": no_proxy,
+            **past_proxies(),
         }
-
-    def wait(self) -> None:
-        """Returns when the server has ended, which it does not do by itself."""
-        self._keeper.wait()
-
-    def stop(self) -> None:
-        """Stops the server and removes what it made; may be called again."""
-        processes.stop(self._keeper)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 def find_program(environ: Environment) -> Program:

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Self
 
 Environment = Mapping[str, str]
 
@@ -119,6 +119,34 @@ def start(
             if port is not None or not attempts_left:
                 raise
     raise AssertionError
+
+
+class KeptServer:
+    """A running server, and whoever keeps it; closed by `stop()`, or as a context manager."""
+
+    __slots__ = ()
+
+    _keeper: subprocess.Popen[str]
+
+    def wait(self) -> None:
+        """Returns when the server has ended, which it does not do by itself."""
+        self._keeper.wait()
+
+    def stop(self) -> None:
+        """Stops the server and removes what it made; may be called again."""
+        stop(self._keeper)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def past_proxies() -> dict[str, str]:
+    """The variables that lead clients to a server on loopback past a proxy, if there is one."""
+    hosts = ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST]))
+    return {"NO_PROXY": hosts, "no_proxy": hosts}
 
 
 def stop(keeper: subprocess.Popen[str]) -> None:

@@ -43,11 +43,13 @@ from deploy.processes import (
     STOP_TIMEOUT_S,
     Environment,
     GoProgram,
+    KeptServer,
     PortTaken,
     Program,
     ServerError,
     attempt,
     is_ci,
+    past_proxies,
     say,
 )
 
@@ -88,7 +90,7 @@ FOREIGN: Final = ("AWS_", "MINIO_", "MOTO_", "ROOT_", "VGW_")
 
 
 @dataclass(frozen=True, slots=True)
-class S3Server:
+class S3Server(KeptServer):
     """A running server; close it with `stop()`, or use it as a context manager."""
 
     kind: str
@@ -139,7 +141,6 @@ class S3Server:
 
     def environment(self) -> dict[str, str]:
         """The variables that lead any S3 client here, past a proxy if there is one."""
-        no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST]))
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -147,23 +148,8 @@ class S3Server:
             "AWS_DEFAULT_REGION": self.region,
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": no_proxy,
-            "no_proxy": no_proxy,
+            **past_proxies(),
         }
-
-    def wait(self) -> None:
-        """Returns when the server has ended, which it does not do by itself."""
-        self._keeper.wait()
-
-    def stop(self) -> None:
-        """Stops the server and removes what it made; may be called again."""
-        processes.stop(self._keeper)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 # --- finding a server ----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -25,13 +26,12 @@ from typing import Final, Literal, Self
 from deploy.processes import (
     HOST,
     Environment,
+    KeptServer,
     Program,
-    Running,
     ServerError,
     attempt,
     say,
     start,
-    stop,
 )
 
 Kind = Literal["nginx", "apache", "python"]
@@ -117,7 +117,7 @@ APACHE: Final = DebianProgram(
 
 
 @dataclass(frozen=True, slots=True)
-class WebServer:
+class WebServer(KeptServer):
     """A running server; close it with `stop()`, or use it as a context manager.
 
     `urls` are the addresses of its folder, each with another format of index pages.
@@ -125,7 +125,8 @@ class WebServer:
 
     kind: Kind
     urls: Mapping[str, str]
-    _running: Running
+    pid: int
+    _keeper: subprocess.Popen[str]
 
     @classmethod
     def start(cls, kind: Kind, folder: Path, *, environ: Environment | None = None) -> Self:
@@ -138,22 +139,8 @@ class WebServer:
         program, paths = _PROGRAMS[kind](folder.resolve(), environ)
         running = start(program, folder, environ)
         root = f"http://{HOST}:{running.port}"
-        return cls(kind, {name: root + path for name, path in paths.items()}, running)
-
-    @property
-    def pid(self) -> int:
-        """The server's process."""
-        return self._running.pid
-
-    def stop(self) -> None:
-        """Stops the server; may be called again."""
-        stop(self._running.keeper)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        urls = {name: root + path for name, path in paths.items()}
+        return cls(kind, urls, running.pid, running.keeper)
 
 
 def _nginx(folder: Path, environ: Environment) -> tuple[Program, dict[str, str]]:
