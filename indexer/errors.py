@@ -144,10 +144,15 @@ class LimitExceeded(IndexerError):
     exit_code = 4
     kind = "limit-exceeded"
 
-    def __init__(self, objects_max: int, uri: str) -> None:
+    def __init__(self, objects_max: int, uri: str, *, is_preview: bool = False) -> None:
+        way_out = (
+            "to see which of them would be kept. A snapshot would keep the first"
+            if is_preview
+            else "or keep the first"
+        )
         super().__init__(
             f"there are more than {objects_max:,} objects in {uri}, the limit of this snapshot; "
-            f"nothing was recorded. Raise the limit with --max-objects, or keep the first "
+            f"nothing was recorded. Raise the limit with --max-objects, {way_out} "
             f"{objects_max:,} in key order with --on-limit partial."
         )
 

@@ -130,9 +130,10 @@ def _manifest(
 
 
 def _nothing(request: SnapshotRequest, scans: Sequence[Scan]) -> str:
-    listed = sum(scan.listed for scan in scans)
+    listed = _listed(request, scans)
     if listed:
-        return f"none of the {listed:,} objects of {request.title} is kept by the filters"
+        first = "first " if any(scan.is_partial for scan in scans) else ""
+        return f"none of the {first}{listed:,} objects of {request.title} is kept by the filters"
     if len(scans) > 1:
         return f"{request.title} hold no objects"
     uri, folder = request.sources[0].uri, scans[0].ref.uri

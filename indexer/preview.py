@@ -13,6 +13,7 @@ from functools import partial
 
 import pyarrow.compute as pc
 
+from indexer.errors import LimitExceeded
 from indexer.keyspace import KeyRange
 from indexer.limits import OBJECTS_MAX, PREVIEW_PATHS_MAX
 from indexer.objects import SIZE_UNKNOWN
@@ -28,12 +29,17 @@ async def run_preview(request: SnapshotRequest, reach: Reach, tools: SliceTools)
     """Lists what a request names. Raises what a snapshot of it would, while it lists; more objects
     than its limit are an error also where a snapshot would keep the first of them.
     """
-    request = replace(request, on_limit="error", slice_pages_max=OBJECTS_MAX)
+    counted = replace(request, on_limit="error", slice_pages_max=OBJECTS_MAX)
     looks: list[_Look] = []
     for source in request.sources:
-        scan = SourceScan(request, source, KeyRange(), reach=reach, tools=tools, before=None)
+        scan = SourceScan(counted, source, KeyRange(), reach=reach, tools=tools, before=None)
         new_look = partial(_Look, request, source)
-        looks.append(await scan.look(new_look, sum(look.listed for look in looks)))
+        try:
+            looks.append(await scan.look(new_look, sum(look.listed for look in looks)))
+        except LimitExceeded as error:
+            if request.keeps_first:
+                raise LimitExceeded(request.objects_max, request.title, is_preview=True) from error
+            raise
     return Preview(
         sources=tuple(look.summary for look in looks),
         kept=_first([path for look in looks for path in look.kept_paths]),

@@ -152,6 +152,8 @@ def new_logger(level: str = "warning", style: str = "console") -> Any:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # As text, without the values of local variables, which may be secrets.
+            structlog.processors.format_exc_info,
             redact,
             renderer,
         ],
@@ -169,6 +171,14 @@ def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMappin
     return event
 
 
+_CREDENTIALS: Final = re.compile(
+    r"://(?:[^/?#\s]+|[^/?#@\s:\[]*:(?![0-9]*(?:[/?#\s]|$))[^@\n]{0,1000}(?:@[^@/?#\s]+)*)@"
+)
+"""What stands before the host of a URL; a password may hold what should have been quoted in it:
+blanks, slashes, question marks and @. A port is no password.
+"""
+
+
 def without_credentials(text: str) -> str:
     """The text, with names and passwords inside of its URLs blanked."""
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
+    return _CREDENTIALS.sub("://***@", text)

@@ -9,8 +9,8 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Final, Literal
 
 from indexer.checksums import CHECKSUMS
 from indexer.commit_rules import check_name, check_notes
@@ -21,6 +21,10 @@ from indexer.references import ArtifactName, parse_alias
 from indexer.sources import Source, check_sources
 
 OnLimit = Literal["error", "partial"]
+
+MOMENT_MIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MOMENT_MAX: Final = datetime(2262, 1, 1, tzinfo=UTC)
+"""Times of objects are compared as nanoseconds since 1970, in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,11 @@ class SnapshotRequest:
         if self.as_of is not None and self.as_of.tzinfo is None:
             raise InvalidSetting(
                 f"{self.as_of.isoformat()} has no time zone: write it as in 2026-03-01T12:00:00Z."
+            )
+        if self.as_of is not None and not MOMENT_MIN <= self.as_of <= MOMENT_MAX:
+            raise InvalidSetting(
+                f"{self.as_of.isoformat()} is no moment that a store can tell of: write one "
+                f"since 1970."
             )
         if self.type is not None:
             check_name("type", self.type)

@@ -9,10 +9,11 @@ Invariants
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import ClientSession
@@ -254,9 +255,16 @@ def _last_component(uri: SourceUri) -> bytes:
     return name or (question + query).encode()
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _read_file(path: str, uri: str) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        # A pipe that nobody writes to would be waited for without an end.
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise NoSuchSource(f"{uri} is no regular file: write the list into one.")
             data = file.read(URL_LIST_BYTES_MAX + 1)
     except FileNotFoundError:
         raise NoSuchSource(f"{uri}: there is no such file.") from None

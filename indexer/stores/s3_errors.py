@@ -179,7 +179,7 @@ def server_error(
 
     `needs` says which permission the request takes.
     """
-    said = " ".join(f"{code}: {message}".split()) if message else code
+    said = " ".join(f"{code}: {message}".split()).rstrip(".") if message else code
     if code in THROTTLE_CODES or status in THROTTLE_STATUSES:
         return StoreUnavailable(
             f"{uri}: the server asks for fewer requests ({said}).",

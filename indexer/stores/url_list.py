@@ -87,8 +87,12 @@ def _rows(text: str, uri: str) -> Iterator[tuple[int, str, str | None]]:
     lines = text.split("\n")
     start = next((at for at, line in enumerate(lines) if _says_something(line)), len(lines))
     first = "".join(lines[start : start + 1])
-    header = [name.strip().lower() for name in first.split(",")]
+    header = [name.strip().lower() for name in next(csv.reader([first]), [])]
     if URL_COLUMN in header:
+        if twice := next((n for n in (URL_COLUMN, PATH_COLUMN) if header.count(n) > 1), None):
+            raise InvalidReference(
+                f"{uri}: line {start + 1:,} names the column {twice!r} more than once. Leave one."
+            )
         yield from _csv_rows("\n".join(lines[start:]), start, header, uri)
         return
     if "," in first and "://" not in first:

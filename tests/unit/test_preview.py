@@ -86,6 +86,14 @@ async def test_more_than_the_limit_is_an_error(on_limit: str) -> None:
     assert preview.sources[0].listed == 20
 
 
+async def test_who_asked_for_the_first_is_not_told_to_ask_for_them() -> None:
+    world = World({"bb": bucket(*numbered(20))})
+    with pytest.raises(LimitExceeded, match="to see which of them would be kept"):
+        await world.preview("s3://bb/", objects_max=19, on_limit="partial")
+    with pytest.raises(LimitExceeded, match="or keep the first 19"):
+        await world.preview("s3://bb/", objects_max=19)
+
+
 async def test_more_pages_than_a_slice_has_are_seen() -> None:
     world = World({"bb": bucket(*numbered(200))})
     preview = await world.preview("s3://bb/", slice_pages_max=1)

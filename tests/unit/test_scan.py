@@ -16,6 +16,7 @@ from indexer.errors import (
     Ability,
     AmbiguousSource,
     BrokenListing,
+    InvalidSetting,
     LimitExceeded,
     NoSuchSource,
 )
@@ -119,6 +120,14 @@ async def test_the_limit_counts_all_sources() -> None:
             await world.snapshot(*sources, objects_max=objects_max)
         with pytest.raises(LimitExceeded, match=f"than {objects_max} objects in 4 sources"):
             await world.preview(*sources, objects_max=objects_max)
+
+
+async def test_filters_that_keep_none_of_the_first_say_of_how_many() -> None:
+    world = World({"bb": bucket(*numbered(20))})
+    with pytest.raises(NoSuchSource, match="none of the first 3 objects"):
+        await world.snapshot("s3://bb/", objects_max=3, on_limit="partial", exclude=["**"])
+    with pytest.raises(NoSuchSource, match="none of the 20 objects"):
+        await world.snapshot("s3://bb/", exclude=["**"])
 
 
 async def test_the_limit_counts_before_filters() -> None:
@@ -326,3 +335,12 @@ async def test_what_is_lacking_still_is_an_error() -> None:
     with pytest.raises(BrokenListing, match="s3://bb/"):
         await world.snapshot("s3://bb/")
     assert len(world.opened) == 2
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"]
+)
+async def test_a_moment_that_no_store_can_tell_of_is_refused(moment: str) -> None:
+    world = World({"bb": bucket("a")})
+    with pytest.raises(InvalidSetting, match="since 1970"):
+        await world.snapshot("s3://bb/", as_of=datetime.fromisoformat(moment))

@@ -46,6 +46,12 @@ def test_a_csv_names_its_columns() -> None:
     assert entries_of("url,path\nhttps://h/a,ä/#b") == [("ä/#b".encode(), "https://h/a")]
 
 
+def test_the_names_of_columns_may_be_quoted_and_each_is_there_once() -> None:
+    assert entries_of('"url","path"\r\n"https://h/a","b"\r\n') == [(b"b", "https://h/a")]
+    assert "names the column 'url' more than once" in refusal("url,url\nhttps://h/a,https://h/b")
+    assert "names the column 'path' more than once" in refusal("url,path,Path\nhttps://h/a,b,c")
+
+
 def test_the_same_url_twice_is_there_once() -> None:
     assert entries_of("https://h/a\nhttps://h/b\nhttps://h/a\nHTTPS://h:443/a") == [
         (b"h/a", "https://h/a"),

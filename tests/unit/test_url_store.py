@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -113,6 +114,9 @@ async def test_a_list_that_cannot_be_had(
         await opened(connection, f"urls+file://{tmp_path}/list")
     with pytest.raises(errors.NoSuchSource, match="cannot be read"):
         await opened(connection, f"urls+file://{tmp_path}")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(errors.NoSuchSource, match="no regular file"):
+        await opened(connection, f"urls+file://{tmp_path}/pipe")
     monkeypatch.setattr(http, "URL_LIST_BYTES_MAX", 10)
     (tmp_path / "list").write_text("https://host/a\n")
     with pytest.raises(UsageError, match="limit"):
