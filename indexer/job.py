@@ -136,10 +136,10 @@ def _nothing(request: SnapshotRequest, scans: Sequence[Scan]) -> str:
         return f"none of the {first}{listed:,} objects of {request.title} is kept by the filters"
     if len(scans) > 1:
         return f"{request.title} hold no objects"
-    uri, folder = request.sources[0].uri, scans[0].ref.uri
+    uri = request.sources[0].uri
     if uri.names_folder or uri.is_list:
-        return f"{folder} holds no objects"
-    return f"there is neither an object {uri} nor anything in the folder {folder}"
+        return f"{uri.shown} holds no objects"
+    return f"there is neither an object {uri.shown} nor anything in the folder {uri.folder.shown}"
 
 
 def _record(

@@ -181,7 +181,8 @@ def server_error(
     if code in THROTTLE_CODES or status in THROTTLE_STATUSES:
         seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
         return StoreUnavailable(
-            f"{uri}: the server asks for fewer requests ({said}).",
+            f"{uri}: the server asks for fewer requests ({said}). Try "
+            f"again later, or with --requests-per-s.",
             is_throttle=True,
             retry_after_s=seconds,
         )
