@@ -187,7 +187,7 @@ def _snapshot(
         **fields,
     )
     counters = Counters()
-    title = ", ".join(str(source) for source in order.read_sources()[:2])
+    title = ", ".join(source.shown for source in order.read_sources()[:2])
 
     async def run(workspace: Workspace) -> Snapshot | Preview:
         async with console.progress(counters, title):

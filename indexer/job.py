@@ -136,15 +136,15 @@ def _nothing(request: SnapshotRequest, scans: Sequence[Scan]) -> str:
         return f"none of the {first}{listed:,} objects of {request.title} is kept by the filters"
     if len(scans) > 1:
         return f"{request.title} hold no objects"
-    uri, folder = request.sources[0].uri, scans[0].ref.uri
+    uri = request.sources[0].uri
     if uri.scheme == FILE_SCHEME and not uri.names_folder:
         return (
             f"there is neither a file nor a folder {uri} with anything in it; a bucket is written "
             f"s3://bucket/prefix/"
         )
     if uri.names_folder or uri.is_list:
-        return f"{folder} holds no objects"
-    return f"there is neither an object {uri} nor anything in the folder {folder}"
+        return f"{uri.shown} holds no objects"
+    return f"there is neither an object {uri.shown} nor anything in the folder {uri.folder.shown}"
 
 
 def _record(
@@ -209,6 +209,8 @@ def _touched(scans: Sequence[Scan]) -> int | None:
 def _notices(scans: Sequence[Scan], touched: int | None, gone: int) -> tuple[str, ...]:
     """What whoever uses the version should know of it."""
     said = [notice for scan in scans for notice in scan.notices]
+    if len(scans) > 1:
+        said += [f"{scan.ref.uri} holds no objects." for scan in scans if not scan.listed]
     if touched:
         of_them = f", {gone:,} of which are gone" if gone else ""
         said.append(

@@ -202,7 +202,7 @@ class SourceScan:
                 async for listed in channel:
                     look.take(listed.rows)
 
-        with said_of(str(self._source)), single_error():
+        with said_of(self._source.shown), single_error():
             async with asyncio.TaskGroup() as group:
                 group.create_task(listing.run())
                 group.create_task(take())
@@ -256,8 +256,9 @@ class SourceScan:
 
     def _ambiguous(self, source: OpenedSource) -> AmbiguousSource:
         return AmbiguousSource(
-            f"{self._uri} is both an object and a folder ({source.folder}). Write {source.folder} "
-            f"for the folder; an object beside a folder of its name cannot be referenced alone."
+            f"{self._uri.shown} is both an object and a folder ({source.folder}). Write "
+            f"{source.folder} for the folder; an object beside a folder of its name cannot be "
+            f"referenced alone."
         )
 
     async def _list_folder(
@@ -365,7 +366,7 @@ class SourceScan:
                     after = last
                 await channel.send(ListedRows(KeyRange(after), empty_page()))
 
-        with said_of(str(self._source)):
+        with said_of(self._source.shown):
             result = await run_pages(context, self._work(folder), channel, give)
         scan.stretches, scan.gone, scan.touched = result.stretches, result.gone, result.touched
 
@@ -391,7 +392,7 @@ class SourceScan:
     def _work(self, folder: str) -> SliceWork:
         request = self._request
         return SliceWork(
-            title=str(self._source),
+            title=self._source.shown,
             limited=request.title,
             folder=folder,
             ranges=[KeyRange()],

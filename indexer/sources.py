@@ -88,6 +88,15 @@ class SourceUri:
         head, slash, _ = path.rpartition("/")
         return SourceUri(self.scheme, self.bucket, head + slash)
 
+    @property
+    def shown(self) -> str:
+        """The URI as messages show it: without the query of a web address, which may sign it."""
+        text = str(self)
+        if self.scheme.removeprefix(LIST_PREFIX) not in WEB_SCHEMES:
+            return text
+        path, question, _ = text.partition("?")
+        return path + (question and "?…")
+
     def __str__(self) -> str:
         key = self.key
         if self.scheme.endswith(FILE_SCHEME):
@@ -106,6 +115,11 @@ class Source:
     def path_prefix(self) -> bytes:
         """What the paths of its entries begin with."""
         return self.mount.encode() + b"/" if self.mount else b""
+
+    @property
+    def shown(self) -> str:
+        """The source as messages show it."""
+        return f"{self.mount}={self.uri.shown}" if self.mount else self.uri.shown
 
     def __str__(self) -> str:
         return f"{self.mount}={self.uri}" if self.mount else str(self.uri)
@@ -171,7 +185,8 @@ def check_sources(sources: tuple[Source, ...]) -> None:
         return
     if bare := next((source for source in sources if not source.mount), None):
         raise InvalidReference(
-            f"with several sources each needs a mount: write NAME={bare.uri} instead of {bare.uri}."
+            f"with several sources each needs a mount: write NAME={bare.uri.shown} "
+            f"instead of {bare.uri.shown}."
         )
     ordered = sorted(sources, key=lambda source: source.path_prefix)
     for one, other in pairwise(ordered):

@@ -100,8 +100,8 @@ class SnapshotRequest:
     def title(self) -> str:
         """The sources in a few words."""
         if len(self.sources) == 1:
-            return str(self.sources[0])
-        return f"{len(self.sources)} sources ({self.sources[0]}, …)"
+            return self.sources[0].shown
+        return f"{len(self.sources)} sources ({self.sources[0].shown}, …)"
 
     def checksum_of(self, source: Source) -> str:
         """The checksum that entries of a source are to have."""

@@ -75,7 +75,8 @@ def server_error(
     said = _said(status, failure)
     if failure.reason in THROTTLE_REASONS or status in THROTTLE_STATUSES:
         return StoreUnavailable(
-            f"{uri}: the server asks for fewer requests ({said}).",
+            f"{uri}: the server asks for fewer requests ({said}). Try "
+            f"again later, or with --requests-per-s.",
             is_throttle=True,
             retry_after_s=retry_after_s(headers),
         )

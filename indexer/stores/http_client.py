@@ -264,7 +264,8 @@ def status_error(answer: Answer) -> IndexerError:
         return ObjectChanged(f"{url} was written since it was listed.")
     if status in THROTTLE_STATUSES:
         return StoreUnavailable(
-            f"{url}: the server asks for fewer requests ({said}).",
+            f"{url}: the server asks for fewer requests ({said}). Try "
+            f"again later, or with --requests-per-s.",
             is_throttle=True,
             retry_after_s=retry_after_s(answer.response.headers),
         )

@@ -182,7 +182,8 @@ def server_error(
     said = " ".join(f"{code}: {message}".split()).rstrip(".") if message else code
     if code in THROTTLE_CODES or status in THROTTLE_STATUSES:
         return StoreUnavailable(
-            f"{uri}: the server asks for fewer requests ({said}).",
+            f"{uri}: the server asks for fewer requests ({said}). Try "
+            f"again later, or with --requests-per-s.",
             is_throttle=True,
             retry_after_s=retry_after_s,
         )

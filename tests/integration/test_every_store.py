@@ -303,6 +303,9 @@ async def test_the_limit_counts_over_all_sources_before_filters(folder: Path, de
     assert await desk.has_nothing()
     await desk.snapshot(*sources, max_objects=10, include=["a/a.txt", "b/sub/**"])
     assert set(await desk.entries()) == {"a/a.txt", "b/sub/b 1%.bin", "b/sub/deeper/c"}
+    typo = (sources[0], f"c=file://{folder}-typo/")
+    told = await desk.snapshot(*typo)
+    assert told.warnings == (f"file://{folder}-typo/ holds no objects.",)
     with pytest.raises(NoSuchSource, match="filters"):
         await desk.snapshot(*sources, include=["nothing"])
 

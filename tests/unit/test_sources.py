@@ -74,6 +74,21 @@ def test_an_unknown_scheme_is_named(text: str) -> None:
         parse_source(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://host/a?sig=b", "https://host/a?…"),
+        ("urls+https://host/a?sig=b", "urls+https://host/a?…"),
+        ("m=https://host/a?sig=b", "m=https://host/a?…"),
+        ("https://host/a", "https://host/a"),
+        ("s3://bucket/a?b", "s3://bucket/a?b"),
+        ("file:///a%3Fb", "file:///a%3Fb"),
+    ],
+)
+def test_the_query_of_a_web_address_is_not_shown(text: str, shown: str) -> None:
+    assert parse_mounted(text).shown == shown
+
+
 def test_a_password_is_not_repeated() -> None:
     for text in ("s3://user:planted@bucket/", "ftp://user:planted@host/"):
         with pytest.raises(InvalidReference) as caught:
