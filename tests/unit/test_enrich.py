@@ -17,7 +17,6 @@ from indexer.keyspace import Key, KeyRange
 from indexer.manifest import Manifest, ShardRef
 from indexer.objects import Checksum, Head, Pin
 from indexer.page import Page, empty_page, etag_texts, paths_of, with_prefix
-from indexer.pipeline import enrich as enrich_module
 from indexer.pipeline.carry import Carry
 from indexer.pipeline.edited import EditedPage
 from indexer.pipeline.enrich import Wanted
@@ -120,15 +119,10 @@ async def test_no_more_are_read_at_once_than_may_be(in_flight: int) -> None:
     assert highest == min(in_flight, 12)
 
 
-async def test_a_store_that_digests_by_itself_is_given_batches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(enrich_module, "DIGEST_BATCH_OBJECTS_MAX", 5)
-    monkeypatch.setattr(enrich_module, "DIGEST_BATCH_BYTES_MAX", 40)
+async def test_a_store_that_digests_by_itself_is_given_a_page_at_once() -> None:
     store = Digesting({key: made(body) for key, body in BODIES.items()})
     assert sums(await enriched(Enriching(store, MD5))) == md5s(BODIES)
-    assert sorted(key for batch in store.batches for key in batch) == KEYS
-    assert {len(batch) for batch in store.batches} == {4}
+    assert store.batches == [KEYS]
     assert store.reads == []
 
 
