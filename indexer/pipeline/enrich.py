@@ -180,10 +180,10 @@ class Enricher:
     async def _digest_in_place(self, rows: EditedPage, wanted: list[int]) -> None:
         pins = [(rows.key(row), rows.pin(row)) for row in wanted]
         found = await cast("Digesting", self._store).digests(pins, self._wanted.checksum)
-        for row, digest in zip(wanted, found, strict=True):
+        for row, (_, pin), digest in zip(wanted, pins, found, strict=True):
             if isinstance(digest, bytes):
                 self._take(rows, row, digest)
-                self._counters.bytes_read += rows.pin(row).size
+                self._counters.bytes_read += pin.size
             else:
                 with said_of(self._uri_of(rows.key(row))):
                     await self._after_failure(rows, row, digest)
