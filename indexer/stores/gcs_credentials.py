@@ -45,7 +45,7 @@ METADATA_SERVER: Final = "the metadata server of this machine"
 
 HOW_TO_GIVE: Final = (
     f"Set {FILE_VARIABLE} to a service account's file, run `gcloud auth application-default login`,"
-    f" or ask for anonymous access to a public bucket"
+    f" or give --no-sign-request for a public bucket"
 )
 
 

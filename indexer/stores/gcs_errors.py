@@ -87,7 +87,7 @@ def server_error(
     if failure.reason in BILLING_REASONS or "requester pays" in failure.message.lower():
         return InvalidSetting(
             f"{uri}: the requester pays for this bucket ({said}). Name a project that may be "
-            f"billed as the user project, with credentials that may use it."
+            f"billed as the user project with --user-project, and credentials that may use it."
         )
     if status == HTTPStatus.UNAUTHORIZED:
         return _unauthorized(uri, asked, said, is_anonymous=is_anonymous)
@@ -122,7 +122,7 @@ def _unauthorized(uri: str, asked: Asked, said: str, *, is_anonymous: bool) -> I
     if is_anonymous:
         return AccessDenied(
             f"{uri}: the server does not let everybody in ({said}). Use credentials that have the "
-            f"permission {PERMISSIONS[asked]}, not anonymous access."
+            f"permission {PERMISSIONS[asked]}, not --no-sign-request."
         )
     return AccessDenied(
         f"{uri}: the server does not accept these credentials ({said}). Log in again with "
