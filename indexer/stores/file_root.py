@@ -248,6 +248,11 @@ class Root:
                 if os.fsencode(error.filename).startswith(self._below):
                     raise
                 raise LeftOutError("outside") from error
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # What was a link when it was looked at is none when it is to be read.
+                raise _gone() from error
         if real == self._real:
             return b""
         if not real.startswith(self._below):

@@ -7,6 +7,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import stat
@@ -279,6 +280,22 @@ async def test_what_a_link_was_resolved_to_is_swapped(
     with pytest.raises(NoSuchObject):
         await store.read(Key(key), Pin(len(SECRET)), Bytes())
     assert happened
+
+
+async def test_a_link_that_is_none_any_more_when_it_is_read_is_gone(
+    root: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "real").mkdir()
+    (root / "real" / "a").write_bytes(b"a")
+    (root / "link").symlink_to("real")
+    store = await opened(root, threads)
+
+    def swapped(path: bytes, **_: Any) -> bytes:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+
+    monkeypatch.setattr(os.path, "realpath", swapped)
+    with pytest.raises(NoSuchObject):
+        await store.head(Key(b"link/a"))
 
 
 async def test_a_folder_that_is_swapped_all_the_time_never_tells_the_secret(
