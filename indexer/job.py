@@ -121,7 +121,7 @@ def _manifest(
         )
     if not any(scan.is_partial for scan in scans):
         for scan in scans:
-            tiles = sorted(scan.tiles, key=_by_start)
+            tiles = sorted(scan.tiles, key=lambda tile: tile.keys.order)
             assert [tiles[0].keys.after, tiles[-1].keys.through] == [None, None]
             assert all(a.keys.through == b.keys.after for a, b in pairwise(tiles))
     kept = sum(tile.kept for scan in scans for tile in scan.tiles)
@@ -231,7 +231,7 @@ def _tiling(request: SnapshotRequest, scans: Sequence[Scan]) -> bytes:
         "tiles": [
             {"source": number, **_tile(tile)} if len(scans) > 1 else _tile(tile)
             for number, scan in enumerate(scans)
-            for tile in sorted(scan.tiles, key=_by_start)
+            for tile in sorted(scan.tiles, key=lambda tile: tile.keys.order)
         ]
     }
     if request.filters:
@@ -255,7 +255,3 @@ def _tile(tile: Tile) -> dict[str, Any]:
         "started_at": tile.started_at.isoformat(),
         "finished_at": tile.finished_at.isoformat(),
     }
-
-
-def _by_start(tile: Tile) -> tuple[bool, bytes]:
-    return tile.keys.after is not None, tile.keys.after or b""

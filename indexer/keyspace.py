@@ -64,6 +64,11 @@ class KeyRange:
         """Whether no key at all lies in the range."""
         return self.after is not None and self.after == self.through
 
+    @property
+    def order(self) -> tuple[bool, bytes]:
+        """What ranges are sorted by, in the order of their starts."""
+        return self.after is not None, self.after or b""
+
     def split(self, cuts: Sequence[Key]) -> list[KeyRange]:
         """The range in pieces that end at `cuts`, which ascend strictly inside of it."""
         assert all(a < b for a, b in pairwise(cuts))

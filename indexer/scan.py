@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -32,6 +32,7 @@ from indexer.pipeline.shard import Stretch
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.protocols import Connection, LoneObject, OpenedSource, Tracker
 from indexer.slice import (
+    SliceAnswer,
     SliceContext,
     SliceTools,
     SliceWork,
@@ -70,7 +71,7 @@ Result = TypeVar("Result")
 Reach = Callable[[SourceUri], AbstractAsyncContextManager[Reached]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Before:
     """The version before: its manifest, and which checksum its entries were to have."""
 
@@ -78,10 +79,10 @@ class Before:
     checksum: str | None
     seen_at: datetime
 
-    @property
-    def shards(self) -> list[str]:
+    @cached_property
+    def shards(self) -> frozenset[str]:
         """The digests of its shards."""
-        return [shard.digest for shard in self.manifest.shards]
+        return frozenset(shard.digest for shard in self.manifest.shards)
 
     def carry(self, tracker: Tracker, ref: SourceRef, wanted: str, asked: str) -> Carry | None:
         """Its checksums, for entries of a source that are to have the checksum `wanted`; None where
@@ -274,19 +275,12 @@ class SourceScan:
     ) -> None:
         """Lists by slices, until everything is listed."""
         context, work = self._context(reached, source, scan.ref), self._work(source.folder)
-        executor = LocalExecutor(partial(run_range, context), slots=1)
-        ranges = work.ranges
         touched = 0
-        while ranges:
-            now = msgspec.structs.replace(
-                work, ranges=ranges, objects_before=listed_before + scan.listed
-            )
-            answer = read_result(await executor.submit(msgspec.msgpack.encode(now)))
+        async for answer in _slices(context, work, lambda: listed_before + scan.listed):
             scan.stretches += answer.stretches
             scan.tiles += answer.tiles
             scan.gone += answer.gone
             touched += answer.touched
-            ranges = answer.remainders
         scan.touched = touched
 
     async def _list_first(
@@ -296,19 +290,15 @@ class SourceScan:
         context = self._context(reached, source, scan.ref)
         objects_max = max(0, self._request.objects_max - listed_before)
         work = msgspec.structs.replace(
-            self._work(source.folder), objects_max=objects_max, objects_before=0,
+            self._work(source.folder), objects_max=objects_max,
             path_prefix=b"", space=KeyRange(), include=(), exclude=(), keeps_first=True,
         )  # fmt: skip
-        executor = LocalExecutor(partial(run_range, context), slots=1)
         async with assembling(self._tools, context.known, seals=False) as assembler:
-            ranges = work.ranges
-            while ranges:
-                now = msgspec.structs.replace(work, ranges=ranges)
-                answer = read_result(await executor.submit(msgspec.msgpack.encode(now)))
+            # What is kept is chosen here, so that no slice counts what others have listed.
+            async for answer in _slices(context, work, lambda: 0):
                 for stretch in answer.stretches:
                     await assembler.add(stretch)
                 scan.tiles += answer.tiles
-                ranges = answer.remainders
                 if assembler.stretches[0].rows > objects_max:
                     # What lies beyond the first objects is not wanted.
                     break
@@ -351,7 +341,7 @@ class SourceScan:
         """
         channel = new_channel()
         selector = self._selector()
-        scan.tiles.sort(key=lambda tile: (tile.keys.after is not None, tile.keys.after or b""))
+        scan.tiles.sort(key=lambda tile: tile.keys.order)
         for tile in scan.tiles:
             tile.kept = 0
 
@@ -407,6 +397,19 @@ class SourceScan:
             exclude=request.filters.exclude,
             wanted=self._wanted,
         )
+
+
+async def _slices(
+    context: SliceContext, work: SliceWork, objects_before: Callable[[], int]
+) -> AsyncIterator[SliceAnswer]:
+    """What each slice of the work came to, one after the other, until all of it is listed."""
+    executor = LocalExecutor(partial(run_range, context), slots=1)
+    ranges = work.ranges
+    while ranges:
+        now = msgspec.structs.replace(work, ranges=ranges, objects_before=objects_before())
+        answer = read_result(await executor.submit(msgspec.msgpack.encode(now)))
+        yield answer
+        ranges = answer.remainders
 
 
 async def _each_of(pages: Sequence[Page]) -> AsyncIterator[Page]:

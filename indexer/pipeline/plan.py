@@ -155,7 +155,7 @@ class Planner:
         """The ranges that are not listed yet, ascending, those that touch as one."""
         ranges = [segment.range for segment in (*self._running.values(), *self._waiting)]
         joined: list[KeyRange] = []
-        for keys in sorted(ranges, key=lambda keys: (keys.after is not None, keys.after or b"")):
+        for keys in sorted(ranges, key=lambda keys: keys.order):
             if joined and joined[-1].through == keys.after:
                 joined[-1] = KeyRange(joined[-1].after, keys.through)
             else:

@@ -40,7 +40,8 @@ class Sealer:
         self._waiting = waiting
         self._threads = threads
         self._counters = counters
-        self._known = set(known)
+        self._known = known
+        self._told: set[str] = set()
 
     async def seal(self, run: Rows) -> list[ShardRef]:
         """The shards of one whole run, in key order. The run's rows are forgotten."""
@@ -70,7 +71,7 @@ class Sealer:
 
     async def _seal_shard(self, pages: list[Page]) -> ShardRef:
         table, shard = await self._threads.run(_name, pages)
-        is_known = shard.digest in self._known
+        is_known = shard.digest in self._known or shard.digest in self._told
         if is_known or not await self._tracker.missing([shard.digest]):
             self._counters.shards_reused += 1
         else:
@@ -78,7 +79,7 @@ class Sealer:
             await self._tracker.put_shard(shard.digest, data)
             self._counters.shards_new += 1
             self._counters.shard_bytes += len(data)
-        self._known.add(shard.digest)
+        self._told.add(shard.digest)
         return shard
 
 

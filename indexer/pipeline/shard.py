@@ -119,9 +119,7 @@ class Assembler:
     @property
     def stretches(self) -> list[Stretch]:
         """All stretches in key order. Runs are sealed only after the pool was left."""
-        return sorted(
-            self._by_after.values(), key=lambda s: (s.keys.after is not None, s.keys.after or b"")
-        )
+        return sorted(self._by_after.values(), key=lambda stretch: stretch.keys.order)
 
     async def add(self, stretch: Stretch) -> None:
         """Takes in a stretch and joins it to its neighbours; waits while sealing is behind."""
