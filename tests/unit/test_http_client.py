@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from indexer import errors
 from indexer.errors import StoreUnavailable, UsageError
@@ -38,19 +36,6 @@ from tests.unit.web_stores import (
     opened,
     store_of,
 )
-
-
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def connection() -> AsyncIterator[HTTPConnection]:
-    async with asyncio.timeout(HUNG_S), connect(Counters(), timeout_s=TIMEOUT_S) as connection:
-        yield connection
-
 
 # --- faults of the network ------------------------------------------------------------------------
 
@@ -83,22 +68,25 @@ async def reset(writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.parametrize("answer", [hang, drip_headers, drip_body, reset])
-async def test_no_server_can_make_us_wait(server: ScriptedServer, answer: Answer) -> None:
+async def test_no_server_can_make_us_wait(web_server: ScriptedServer, answer: Answer) -> None:
     async with (
         asyncio.timeout(HUNG_S / 2),
-        connect(Counters(), timeout_s=TIMEOUT_SHORT_S) as connection,
+        connect(Counters(), timeout_s=TIMEOUT_SHORT_S) as web_connection,
     ):
-        store = await store_of(connection, server, "a")
-        server.answers["/a"] = server.answers["/b/"] = answer
-        for attempt in (read(store, b"a", Pin(1_000)), opened(connection, server.url + "b/")):
-            with pytest.raises(StoreUnavailable, match=server.url):
+        store = await store_of(web_connection, web_server, "a")
+        web_server.answers["/a"] = web_server.answers["/b/"] = answer
+        for attempt in (
+            read(store, b"a", Pin(1_000)),
+            opened(web_connection, web_server.url + "b/"),
+        ):
+            with pytest.raises(StoreUnavailable, match=web_server.url):
                 await attempt
 
 
-async def test_a_server_that_is_not_there(connection: HTTPConnection, unused_port: int) -> None:
+async def test_a_server_that_is_not_there(web_connection: HTTPConnection, unused_port: int) -> None:
     for url in (f"http://127.0.0.1:{unused_port}/", "http://no-such-host.invalid/"):
         with pytest.raises(StoreUnavailable, match=f"{url}: the server cannot be reached"):
-            await opened(connection, url)
+            await opened(web_connection, url)
 
 
 @pytest.mark.parametrize(
@@ -120,103 +108,103 @@ async def test_a_server_that_is_not_there(connection: HTTPConnection, unused_por
     ],
 )
 async def test_a_server_that_asks_to_wait(
-    server: ScriptedServer,
-    connection: HTTPConnection,
+    web_server: ScriptedServer,
+    web_connection: HTTPConnection,
     status: HTTPStatus,
     headers: dict[str, str],
     seconds: float | None,
     *,
     is_throttle: bool,
 ) -> None:
-    store = await store_of(connection, server, "a")
-    server.answers["/a"] = response(status, headers)
+    store = await store_of(web_connection, web_server, "a")
+    web_server.answers["/a"] = response(status, headers)
     error = await error_of_head(store, b"a")
     assert isinstance(error, StoreUnavailable)
     assert (error.is_throttle, error.retry_after_s) == (is_throttle, seconds)
 
 
 async def test_tls_that_fails_is_said_once(
-    server: ScriptedServer, connection: HTTPConnection, tls: ssl.SSLContext
+    web_server: ScriptedServer, web_connection: HTTPConnection, tls: ssl.SSLContext
 ) -> None:
-    plain = server.url.replace("http://", "https://")
+    plain = web_server.url.replace("http://", "https://")
     with pytest.raises(errors.InvalidSetting, match="TLS failed"):
-        await opened(connection, plain)
+        await opened(web_connection, plain)
     async with ScriptedServer(tls) as secure:
         with pytest.raises(errors.InvalidSetting, match=r"TLS failed .*SSL_CERT_FILE"):
-            await opened(connection, secure.url)
+            await opened(web_connection, secure.url)
         with pytest.raises(StoreUnavailable, match="http://"):
-            await opened(connection, secure.url.replace("https://", "http://"))
+            await opened(web_connection, secure.url.replace("https://", "http://"))
 
 
 async def test_authorities_of_ones_own_are_trusted(own_tls: ssl.SSLContext) -> None:
     async with (
         ScriptedServer(own_tls) as secure,
-        connect(Counters(), timeout_s=TIMEOUT_S) as connection,
+        connect(Counters(), timeout_s=TIMEOUT_S) as web_connection,
     ):
         secure.answers["/"] = index("a")
-        source = await opened(connection, secure.url)
+        source = await opened(web_connection, secure.url)
         assert keys_on(await walk(source.store)) == [b"a"]
 
 
 async def test_a_redirect_from_https_to_http_is_refused(own_tls: ssl.SSLContext) -> None:
     async with (
-        ScriptedServer(own_tls) as server,
-        connect(Counters(), timeout_s=TIMEOUT_S) as connection,
+        ScriptedServer(own_tls) as web_server,
+        connect(Counters(), timeout_s=TIMEOUT_S) as web_connection,
     ):
-        server.answers["/"] = redirect(f"http://127.0.0.1:{server.port}/")
+        web_server.answers["/"] = redirect(f"http://127.0.0.1:{web_server.port}/")
         with pytest.raises(UsageError, match="another origin"):
-            await opened(connection, server.url)
+            await opened(web_connection, web_server.url)
 
 
 # --- the environment ------------------------------------------------------------------------------
 
 
 async def test_netrc_has_names_and_passwords(
-    server: ScriptedServer, connection: HTTPConnection, home: Path
+    web_server: ScriptedServer, web_connection: HTTPConnection, home: Path
 ) -> None:
-    server.answers["/"] = response(HTTPStatus.UNAUTHORIZED)
+    web_server.answers["/"] = response(HTTPStatus.UNAUTHORIZED)
     with pytest.raises(errors.AccessDenied, match=r"machine 127\.0\.0\.1 login NAME"):
-        await opened(connection, server.url)
-    assert await connection.credentials() == "none"
+        await opened(web_connection, web_server.url)
+    assert await web_connection.credentials() == "none"
     (home / ".netrc").write_text("machine 127.0.0.1 login me password very-secret\n")
     async with connect(Counters(), timeout_s=TIMEOUT_S) as known:
         assert await known.credentials() == f"{home / '.netrc'}, for the hosts that it names"
         with pytest.raises(errors.AccessDenied, match="does not accept") as caught:
-            await opened(known, server.url)
+            await opened(known, web_server.url)
         assert "secret" not in str(caught.value)
-        server.answers["/"] = index("a")
-        await opened(known, server.url)
-    assert server.asked[0].headers.get("authorization") is None
-    assert server.asked[-1].headers["authorization"] == "Basic bWU6dmVyeS1zZWNyZXQ="
+        web_server.answers["/"] = index("a")
+        await opened(known, web_server.url)
+    assert web_server.asked[0].headers.get("authorization") is None
+    assert web_server.asked[-1].headers["authorization"] == "Basic bWU6dmVyeS1zZWNyZXQ="
 
 
 async def test_a_netrc_that_is_broken_is_said_without_its_words(
-    server: ScriptedServer, home: Path
+    web_server: ScriptedServer, home: Path
 ) -> None:
     (home / ".netrc").write_text("machine 127.0.0.1 login me very-secret\n")
-    async with connect(Counters(), timeout_s=TIMEOUT_S) as connection:
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as web_connection:
         with pytest.raises(errors.InvalidSetting, match=r"\.netrc cannot be read") as caught:
-            await opened(connection, server.url)
+            await opened(web_connection, web_server.url)
         assert "very-secret" not in str(caught.value)
 
 
 async def test_proxies_are_those_of_the_environment(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    web_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{server.port}")
-    server.answers["http://host.invalid/"] = index("a")
-    async with connect(Counters(), timeout_s=TIMEOUT_S) as connection:
-        source = await opened(connection, "http://host.invalid/")
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{web_server.port}")
+    web_server.answers["http://host.invalid/"] = index("a")
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as web_connection:
+        source = await opened(web_connection, "http://host.invalid/")
         assert keys_on(await walk(source.store)) == [b"a"]
-        assert server.asked[0].headers["proxy-authorization"] == "Basic bWU6c2VjcmV0"
+        assert web_server.asked[0].headers["proxy-authorization"] == "Basic bWU6c2VjcmV0"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server.answers["/"] = index("b")
-    async with connect(Counters(), timeout_s=TIMEOUT_S) as connection:
-        assert keys_on(await walk((await opened(connection, server.url)).store)) == [b"b"]
+    web_server.answers["/"] = index("b")
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as web_connection:
+        assert keys_on(await walk((await opened(web_connection, web_server.url)).store)) == [b"b"]
     monkeypatch.setenv("http_proxy", "socks5://me:secret@127.0.0.1:1")
-    async with connect(Counters(), timeout_s=TIMEOUT_S) as connection:
+    async with connect(Counters(), timeout_s=TIMEOUT_S) as web_connection:
         with pytest.raises(errors.InvalidSetting, match="HTTP_PROXY") as caught:
-            await opened(connection, "http://host.invalid/")
+            await opened(web_connection, "http://host.invalid/")
         assert "secret" not in str(caught.value)
 
 

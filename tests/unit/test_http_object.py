@@ -7,19 +7,15 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 import pytest
-import pytest_asyncio
 
 from indexer import errors
 from indexer.errors import StoreUnavailable
 from indexer.keyspace import Key
 from indexer.objects import Head, Pin
-from indexer.stores.http import HTTPConnection, connect
-from indexer.telemetry import Counters
+from indexer.stores.http import HTTPConnection
 from indexer.testing.store_suite import Bytes, read
 from tests.unit.scripted_web_server import (
     Answer,
@@ -32,27 +28,12 @@ from tests.unit.scripted_web_server import (
 )
 from tests.unit.web_stores import (
     BODY,
-    HUNG_S,
     MODIFIED,
     MODIFIED_NS,
-    TIMEOUT_S,
     error_of_head,
     served,
     store_of,
 )
-
-
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def connection() -> AsyncIterator[HTTPConnection]:
-    async with asyncio.timeout(HUNG_S), connect(Counters(), timeout_s=TIMEOUT_S) as connection:
-        yield connection
-
 
 # --- what is said of an object --------------------------------------------------------------------
 
@@ -72,10 +53,10 @@ async def connection() -> AsyncIterator[HTTPConnection]:
     ],
 )
 async def test_objects_are_told_apart_by_the_best_there_is(
-    server: ScriptedServer, connection: HTTPConnection, headers: dict[str, str], head: Head
+    web_server: ScriptedServer, web_connection: HTTPConnection, headers: dict[str, str], head: Head
 ) -> None:
-    store = await store_of(connection, server, "a")
-    server.answers["/a"] = response(headers=headers, body=b"abc")
+    store = await store_of(web_connection, web_server, "a")
+    web_server.answers["/a"] = response(headers=headers, body=b"abc")
     found = await store.head(Key(b"a"))
     assert (found.size, found.mtime_ns) == (head.size, head.mtime_ns)
     if head.etag is not None and not head.etag.isascii():
@@ -86,16 +67,16 @@ async def test_objects_are_told_apart_by_the_best_there_is(
 
 
 async def test_weaker_grades_are_counted(
-    server: ScriptedServer, connection: HTTPConnection
+    web_server: ScriptedServer, web_connection: HTTPConnection
 ) -> None:
-    store = await store_of(connection, server, "a", "b", "c", "d")
+    store = await store_of(web_connection, web_server, "a", "b", "c", "d")
     assert store.notices() == ()
-    server.answers["/a"] = server.answers["/b"] = response(headers={"ETag": '"1"'})
+    web_server.answers["/a"] = web_server.answers["/b"] = response(headers={"ETag": '"1"'})
     await store.head(Key(b"a"))
     await store.head(Key(b"b"))
     assert store.notices() == ()
-    server.answers["/c"] = response(headers={"Last-Modified": MODIFIED})
-    server.answers["/d"] = response()
+    web_server.answers["/c"] = response(headers={"Last-Modified": MODIFIED})
+    web_server.answers["/d"] = response()
     await store.head(Key(b"c"))
     await store.head(Key(b"d"))
     assert store.notices() == (
@@ -110,14 +91,14 @@ async def test_weaker_grades_are_counted(
 @pytest.mark.parametrize("size", [0, 5])
 @pytest.mark.parametrize("ranges", [True, False])
 async def test_where_head_says_nothing_a_get_is_made(
-    server: ScriptedServer,
-    connection: HTTPConnection,
+    web_server: ScriptedServer,
+    web_connection: HTTPConnection,
     status: HTTPStatus,
     size: int,
     *,
     ranges: bool,
 ) -> None:
-    store = await store_of(connection, server, "a")
+    store = await store_of(web_connection, web_server, "a")
     body = b"x" * size
     get = served(body, '"1"') if ranges else None
 
@@ -126,23 +107,23 @@ async def test_where_head_says_nothing_a_get_is_made(
             return response(status, length=None)
         return get.answer(request) if get else response(headers={"ETag": '"1"'}, body=body)
 
-    server.answers["/a"] = Scripted(answer)
+    web_server.answers["/a"] = Scripted(answer)
     head = await store.head(Key(b"a"))
     assert head.size == size
     # An answer that no range can be had from need not tell of the object.
     assert head.etag == (None if ranges and not size else "1")
-    assert [request.method for request in server.asked_for("/a")] == ["HEAD", "GET"]
+    assert [request.method for request in web_server.asked_for("/a")] == ["HEAD", "GET"]
 
 
 async def test_an_object_without_a_size_is_an_error(
-    server: ScriptedServer, connection: HTTPConnection
+    web_server: ScriptedServer, web_connection: HTTPConnection
 ) -> None:
-    store = await store_of(connection, server, "a")
+    store = await store_of(web_connection, web_server, "a")
     chunked = {"Transfer-Encoding": "chunked"}
-    server.answers["/a"] = response(headers=chunked, body=b"3\r\nabc\r\n0\r\n\r\n", length=None)
+    web_server.answers["/a"] = response(headers=chunked, body=b"3\r\nabc\r\n0\r\n\r\n", length=None)
     error = await error_of_head(store, b"a")
     assert not error.is_retryable
-    assert f"{server.url}a: the server does not say how large it is" in str(error)
+    assert f"{web_server.url}a: the server does not say how large it is" in str(error)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -151,12 +132,12 @@ async def test_an_object_without_a_size_is_an_error(
 @pytest.mark.parametrize("etag", ['"1"', 'W/"1"', None])
 @pytest.mark.parametrize("ranges", [True, False])
 async def test_parts_are_read_whether_or_not_the_server_knows_ranges(
-    server: ScriptedServer, connection: HTTPConnection, etag: str | None, *, ranges: bool
+    web_server: ScriptedServer, web_connection: HTTPConnection, etag: str | None, *, ranges: bool
 ) -> None:
-    store = await store_of(connection, server, "a")
+    store = await store_of(web_connection, web_server, "a")
     modified = MODIFIED if etag is None else None
     headers = {"ETag": etag} if etag else {"Last-Modified": MODIFIED}
-    server.answers["/a"] = (
+    web_server.answers["/a"] = (
         served(BODY, etag, modified) if ranges else response(headers=headers, body=BODY)
     )
     head = await store.head(Key(b"a"))
@@ -165,7 +146,7 @@ async def test_parts_are_read_whether_or_not_the_server_knows_ranges(
         assert await read(store, b"a", pin, start, end) == BODY[start:end]
     for start, end in ((len(BODY), None), (5, 5)):
         assert await read(store, b"a", pin, start, end) == b""
-    asked = [request.headers for request in server.asked_for("/a") if request.method == "GET"]
+    asked = [request.headers for request in web_server.asked_for("/a") if request.method == "GET"]
     assert {headers.get("accept-encoding") for headers in asked} == {"identity"}
     assert {headers.get("if-match") for headers in asked} == {'"1"' if etag == '"1"' else None}
     since = {headers.get("if-unmodified-since") for headers in asked}
@@ -191,21 +172,21 @@ async def test_parts_are_read_whether_or_not_the_server_knows_ranges(
     ],
 )
 async def test_an_object_that_changed_is_noticed(
-    server: ScriptedServer, connection: HTTPConnection, pin: Pin, answer: bytes
+    web_server: ScriptedServer, web_connection: HTTPConnection, pin: Pin, answer: bytes
 ) -> None:
-    store = await store_of(connection, server, "a")
-    server.answers["/a"] = answer
-    with pytest.raises(errors.ObjectChanged, match=f"{server.url}a") as caught:
+    store = await store_of(web_connection, web_server, "a")
+    web_server.answers["/a"] = answer
+    with pytest.raises(errors.ObjectChanged, match=f"{web_server.url}a") as caught:
         await read(store, b"a", pin)
     assert not caught.value.is_retryable
 
 
 async def test_a_part_of_what_changed_is_noticed(
-    server: ScriptedServer, connection: HTTPConnection
+    web_server: ScriptedServer, web_connection: HTTPConnection
 ) -> None:
-    store = await store_of(connection, server, "a")
+    store = await store_of(web_connection, web_server, "a")
     for body, start in ((b"abcd", 1), (b"a", 2)):
-        server.answers["/a"] = served(body)
+        web_server.answers["/a"] = served(body)
         with pytest.raises(errors.ObjectChanged, match=r"has . bytes now, and had 3"):
             await read(store, b"a", Pin(3), start)
 
@@ -225,21 +206,23 @@ async def test_a_part_of_what_changed_is_noticed(
     ],
 )
 async def test_a_body_that_is_not_whole_may_be_tried_again(
-    server: ScriptedServer, connection: HTTPConnection, answer: bytes, said: str
+    web_server: ScriptedServer, web_connection: HTTPConnection, answer: bytes, said: str
 ) -> None:
-    store = await store_of(connection, server, "a")
-    server.answers["/a"] = answer
+    store = await store_of(web_connection, web_server, "a")
+    web_server.answers["/a"] = answer
     with pytest.raises(StoreUnavailable) as caught:
         await read(store, b"a", Pin(len(BODY)), 1)
     assert said in str(caught.value)
 
 
-async def test_what_is_gone_is_gone(server: ScriptedServer, connection: HTTPConnection) -> None:
-    store = await store_of(connection, server, "a", "dir")
-    server.answers["/dir"] = redirect("/dir/")
-    server.answers["/dir/"] = index("x")
+async def test_what_is_gone_is_gone(
+    web_server: ScriptedServer, web_connection: HTTPConnection
+) -> None:
+    store = await store_of(web_connection, web_server, "a", "dir")
+    web_server.answers["/dir"] = redirect("/dir/")
+    web_server.answers["/dir/"] = index("x")
     for status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-        server.answers["/a"] = response(status)
+        web_server.answers["/a"] = response(status)
         for key in (b"a", b"dir", b"never"):
             with pytest.raises(errors.NoSuchObject):
                 await read(store, key, Pin(3))
@@ -247,13 +230,13 @@ async def test_what_is_gone_is_gone(server: ScriptedServer, connection: HTTPConn
 
 
 async def test_an_error_of_the_sink_is_its_own(
-    server: ScriptedServer, connection: HTTPConnection
+    web_server: ScriptedServer, web_connection: HTTPConnection
 ) -> None:
     class FullDisk(Bytes):
         async def write(self, data: bytes) -> None:
             raise OSError(28, "No space left on device")
 
-    store = await store_of(connection, server, "a")
-    server.answers["/a"] = served(BODY)
+    store = await store_of(web_connection, web_server, "a")
+    web_server.answers["/a"] = served(BODY)
     with pytest.raises(OSError, match="No space left"):
         await store.read(Key(b"a"), Pin(len(BODY)), FullDisk())

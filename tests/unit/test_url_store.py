@@ -7,13 +7,10 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from indexer import errors
 from indexer.errors import UsageError
@@ -31,44 +28,29 @@ from tests.unit.scripted_web_server import (
     response,
 )
 from tests.unit.web_stores import (
-    HUNG_S,
     MODIFIED,
-    TIMEOUT_S,
     opened,
     served,
 )
-
-
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def connection() -> AsyncIterator[HTTPConnection]:
-    async with asyncio.timeout(HUNG_S), connect(Counters(), timeout_s=TIMEOUT_S) as connection:
-        yield connection
-
 
 # --- lists of URLs --------------------------------------------------------------------------------
 
 
 async def test_a_list_is_listed_told_of_and_read(
-    server: ScriptedServer, connection: HTTPConnection, tmp_path: Path
+    web_server: ScriptedServer, web_connection: HTTPConnection, tmp_path: Path
 ) -> None:
     async with ScriptedServer() as other:
-        urls = [f"{server.url}{number:02}" for number in range(9)] + [other.url + "x?y=1"]
+        urls = [f"{web_server.url}{number:02}" for number in range(9)] + [other.url + "x?y=1"]
         for number in range(9):
-            server.answers[f"/{number:02}"] = served(b"x" * number, f'"{number}"')
+            web_server.answers[f"/{number:02}"] = served(b"x" * number, f'"{number}"')
         other.answers["/x?y=1"] = served(b"other", None, MODIFIED)
         text = "# list\n" + "\n".join([*urls, urls[0]])
-        server.answers["/list.txt"] = response(body=text.encode())
+        web_server.answers["/list.txt"] = response(body=text.encode())
         (tmp_path / "a list.txt").write_text(text)
-        for uri in (f"urls+{server.url}list.txt", f"urls+{(tmp_path / 'a list.txt').as_uri()}"):
-            source = await opened(connection, uri)
+        for uri in (f"urls+{web_server.url}list.txt", f"urls+{(tmp_path / 'a list.txt').as_uri()}"):
+            source = await opened(web_connection, uri)
             assert source.folder == uri
-            assert await connection.lone_object(parse_source(uri)) is None
+            assert await web_connection.lone_object(parse_source(uri)) is None
             store = source.store
             assert isinstance(store, UrlStore)
             rows = rows_on(await walk(store))
@@ -86,12 +68,12 @@ async def test_a_list_is_listed_told_of_and_read(
 
 
 async def test_pages_of_a_list_begin_anywhere(
-    server: ScriptedServer, connection: HTTPConnection
+    web_server: ScriptedServer, web_connection: HTTPConnection
 ) -> None:
     urls = [f"http://h/{folder}/{number}" for folder in "abc" for number in range(5)]
-    server.answers["/list"] = response(body="\n".join(urls).encode())
+    web_server.answers["/list"] = response(body="\n".join(urls).encode())
     async with connect(Counters(), page_entries=2) as small:
-        store = (await opened(small, f"urls+{server.url}list")).store
+        store = (await opened(small, f"urls+{web_server.url}list")).store
     keys = [url.removeprefix("http://").encode() for url in urls]
     for by_token in (False, True):
         assert keys_on(await walk(store, by_token=by_token)) == keys
@@ -103,24 +85,24 @@ async def test_pages_of_a_list_begin_anywhere(
 
 
 async def test_a_list_that_cannot_be_had(
-    server: ScriptedServer,
-    connection: HTTPConnection,
+    web_server: ScriptedServer,
+    web_connection: HTTPConnection,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(errors.NoSuchSource, match="nothing at this address"):
-        await opened(connection, f"urls+{server.url}list")
+        await opened(web_connection, f"urls+{web_server.url}list")
     with pytest.raises(errors.NoSuchSource, match="there is no such file"):
-        await opened(connection, f"urls+file://{tmp_path}/list")
+        await opened(web_connection, f"urls+file://{tmp_path}/list")
     with pytest.raises(errors.NoSuchSource, match="cannot be read"):
-        await opened(connection, f"urls+file://{tmp_path}")
+        await opened(web_connection, f"urls+file://{tmp_path}")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(errors.NoSuchSource, match="no regular file"):
-        await opened(connection, f"urls+file://{tmp_path}/pipe")
+        await opened(web_connection, f"urls+file://{tmp_path}/pipe")
     monkeypatch.setattr(http, "URL_LIST_BYTES_MAX", 10)
     (tmp_path / "list").write_text("https://host/a\n")
     with pytest.raises(UsageError, match="limit"):
-        await opened(connection, f"urls+file://{tmp_path}/list")
-    server.answers["/list"] = response(body=b"https://host/a\n")
+        await opened(web_connection, f"urls+file://{tmp_path}/list")
+    web_server.answers["/list"] = response(body=b"https://host/a\n")
     with pytest.raises(UsageError, match="limit for a list of URLs"):
-        await opened(connection, f"urls+{server.url}list")
+        await opened(web_connection, f"urls+{web_server.url}list")
