@@ -36,7 +36,7 @@ table: install ## Tries every store on its contract, and writes docs/store-contr
 	CI=true $(PYTHON) -m pytest tests/contract --store-table docs/store-contract.md
 
 lock: install ## Writes the locks anew from pyproject.toml; UPGRADE=--upgrade takes newer versions.
-	$(COMPILE) $(UPGRADE) --extra gcs --extra dev --output-file requirements.lock
+	$(COMPILE) $(UPGRADE) --extra all --extra dev --output-file requirements.lock
 	$(COMPILE) $(UPGRADE) --extra bench --constraint requirements.lock \
 		--output-file requirements-bench.lock
 
