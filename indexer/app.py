@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -42,6 +43,7 @@ from indexer.protocols import ANYWHERE, SourceOptions, Tracker
 from indexer.records import (
     ArtifactRecord,
     FolderPage,
+    GarbageReport,
     Preview,
     ProjectRecord,
     Snapshot,
@@ -57,6 +59,7 @@ from indexer.stores.wrappers import LimiterPool, ResilientConnection
 from indexer.telemetry import Counters, new_logger
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.wire.retention import GarbageOrder
 from workers.budget import Budget
 from workers.caps import Caps
 from workers.clock import Clock, SystemClock
@@ -134,6 +137,7 @@ class App:
             checksum=order.checksum or defaults.checksum,
             heads=order.heads,
             as_of=order.as_of,
+            ttl=order.ttl,
         )
         return request, order.options(defaults.options)
 
@@ -147,12 +151,13 @@ class App:
         """Lists what the request names and commits it. See `job.run_job`."""
         counters = counters or Counters()
         log = self._log.bind(job=str(request.name), source=request.title)
-        snapshot = await run_job(
-            request,
-            self._reach(options, counters, log),
-            self._tools(counters),
-            request_id or uuid4().hex,
-        )
+        with self.catalog.leases.hold():
+            snapshot = await run_job(
+                request,
+                self._reach(options, counters, log),
+                self._tools(counters),
+                request_id or uuid4().hex,
+            )
         log.info("committed", ref=snapshot.result.version.ref, created=snapshot.result.created)
         return snapshot
 
@@ -227,9 +232,14 @@ class App:
         return await self.catalog.reader.artifacts(project, after=after, limit=limit)
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        return await self.catalog.reader.versions(name, after=after, limit=limit)
+        return await self.catalog.reader.versions(name, after=after, limit=limit, deleted=deleted)
 
     async def version(self, ref: VersionRef) -> VersionRecord:
         return await self.catalog.reader.version(ref.name, ref.selector)
@@ -277,6 +287,33 @@ class App:
         self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
     ) -> VersionRecord:
         return await self.catalog.labels.set_notes(name, number, notes, expect=expect)
+
+    # --- what goes
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        return await self.catalog.reader.protected_aliases(name)
+
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        return await self.catalog.retention.set_expiry(name, number, expires_at)
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        return await self.catalog.retention.protect_alias(name, alias, protected=protected)
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        return await self.catalog.retention.remove(name, number)
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        report = await self.catalog.garbage.collect(order.grace_s, is_dry_run=order.dry_run)
+        if not report.is_dry_run:
+            total = report.total
+            self._log.info(
+                "garbage", expired=len(report.expired), files=total.files, bytes=total.size_bytes
+            )
+        return report
 
 
 @asynccontextmanager

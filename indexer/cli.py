@@ -1,6 +1,7 @@
 """The command: arguments in, results on standard output, one sentence and an exit code on errors.
 
-    indexer snapshot | artifact put | ls | show | alias | note | doctor | serve | jobs | completion
+    indexer snapshot | artifact put | ls | show | alias | note | ttl | rm | gc | doctor | serve |
+    jobs | completion
 
 Invariants
   * Standard output is data; progress, logs and errors go to standard error.
@@ -23,7 +24,17 @@ import click
 from indexer import __version__
 from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
-from indexer.cli_session import Command, NobodyReads, Session, common, connection, with_session
+from indexer.cli_retention import gc, protect, rm, ttl, unprotect
+from indexer.cli_session import (
+    Command,
+    NobodyReads,
+    Session,
+    common,
+    connection,
+    show_record,
+    version_of,
+    with_session,
+)
 from indexer.errors import IndexerError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -99,6 +110,9 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(jobs)
+cli.add_command(ttl)
+cli.add_command(rm)
+cli.add_command(gc)
 
 
 def snapshot_options(command: Command) -> Command:
@@ -120,6 +134,7 @@ def snapshot_options(command: Command) -> Command:
                          help="What to record of objects' bytes.  [none; md5 of files]"),
             click.option("--heads", is_flag=True, help="Ask each object for its version id."),
             click.option("--as-of", metavar="TIME", help="Record the state at that moment."),
+            click.option("--ttl", metavar="TIME", help="Let it expire after that, such as 30d."),
             click.option("--dry-run", "is_dry_run", is_flag=True, help="Show what would be kept."),
             click.option("--in-flight", type=int, metavar="N", help="Most requests at once.  [64]"),
             click.option("--requests-per-s", type=int, metavar="N", help="Most requests a second."),
@@ -166,11 +181,12 @@ def _snapshot(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     as_of: str | None,
+    ttl: str | None,
     to: str | None,
     is_dry_run: bool,
     **fields: Any,
 ) -> None:
-    from indexer.places import moment_of, order_of
+    from indexer.places import duration_of, moment_of, order_of
     from indexer.telemetry import Counters
     from indexer.views import document, show_preview, show_snapshot
     from indexer.wire.jobs import SnapshotDocument
@@ -184,6 +200,7 @@ def _snapshot(
         include=list(include),
         exclude=list(exclude),
         as_of=None if as_of is None else moment_of(as_of),
+        ttl_s=None if ttl is None else round(duration_of(ttl).total_seconds()),
         **fields,
     )
     counters = Counters()
@@ -212,9 +229,10 @@ def _snapshot(
 @cli.command(short_help="List projects, artifacts, versions or entries.")
 @click.argument("target", metavar="[PROJECT[/ARTIFACT[:VERSION]]]", required=False)
 @click.option("--prefix", metavar="P", default="", help="Only entries whose paths start with P.")
+@click.option("--deleted", is_flag=True, help="With versions that were deleted.")
 @common
 @with_session
-def ls(session: Session, target: str | None, prefix: str) -> None:
+def ls(session: Session, target: str | None, prefix: str, *, deleted: bool) -> None:
     """List projects, a project's artifacts, an artifact's versions, or a version's entries."""
     from indexer import views
     from indexer.references import parse_name, parse_project, parse_reference
@@ -225,10 +243,13 @@ def ls(session: Session, target: str | None, prefix: str) -> None:
         return
     if prefix:
         raise InvalidSetting("--prefix selects entries: name a version, as in project/artifact:v3.")
+    if deleted and "/" not in (target or ""):
+        raise InvalidSetting("--deleted shows versions: name an artifact, as in project/artifact.")
     if target is None:
         views.show_projects(console, session.run(_projects))
     elif "/" in target:
-        views.show_versions(console, session.run(partial(_versions, parse_name(target))))
+        found = session.run(partial(_versions, parse_name(target), deleted=deleted))
+        views.show_versions(console, found)
     else:
         views.show_artifacts(console, session.run(partial(_artifacts, parse_project(target))))
 
@@ -247,10 +268,14 @@ async def _artifacts(project: str, workspace: Workspace) -> list[ArtifactRecord]
     )
 
 
-async def _versions(name: ArtifactName, workspace: Workspace) -> list[VersionRecord]:
+async def _versions(
+    name: ArtifactName, workspace: Workspace, *, deleted: bool
+) -> list[VersionRecord]:
     from indexer.workspace import collect
 
-    return await collect(partial(workspace.versions, name), lambda version: version.number)
+    return await collect(
+        partial(workspace.versions, name, deleted=deleted), lambda version: version.number
+    )
 
 
 async def _list_entries(
@@ -274,7 +299,7 @@ async def _list_entries(
 @with_session
 def show(session: Session, ref: str) -> None:
     """Show what is known of the version REF."""
-    _show(session, session.run(partial(_version, ref)))
+    show_record(session, session.run(partial(version_of, ref)))
 
 
 @cli.command()
@@ -286,15 +311,19 @@ def note(session: Session, ref: str, text: str) -> None:
     """Replace the notes on the version REF."""
 
     async def write(workspace: Workspace) -> VersionRecord:
-        version = await _version(ref, workspace)
+        version = await version_of(ref, workspace)
         return await workspace.set_notes(version.name, version.number, text)
 
-    _show(session, session.run(write))
+    show_record(session, session.run(write))
 
 
 @cli.group()
 def alias() -> None:
     """Names that move from version to version."""
+
+
+alias.add_command(protect)
+alias.add_command(unprotect)
 
 
 @alias.command("set")
@@ -309,10 +338,10 @@ def alias_set(session: Session, ref: str, name: str) -> None:
     wanted = parse_alias(name)
 
     async def move(workspace: Workspace) -> VersionRecord:
-        version = await _version(ref, workspace)
+        version = await version_of(ref, workspace)
         return await workspace.set_alias(version.name, wanted, version.number)
 
-    _show(session, session.run(move))
+    show_record(session, session.run(move))
 
 
 @alias.command("remove")
@@ -325,7 +354,7 @@ def alias_remove(session: Session, artifact: str, name: str) -> None:
     from indexer.references import parse_alias, parse_name
 
     owner, wanted = parse_name(artifact), parse_alias(name)
-    _show(session, session.run(lambda workspace: workspace.remove_alias(owner, wanted)))
+    show_record(session, session.run(lambda workspace: workspace.remove_alias(owner, wanted)))
 
 
 @alias.command("ls")
@@ -337,13 +366,17 @@ def alias_ls(session: Session, artifact: str) -> None:
     from indexer.references import parse_name
 
     owner = parse_name(artifact)
-    found: dict[str, int] = session.run(lambda workspace: workspace.aliases(owner))
-    pairs = [(name, f"{owner}:v{number}") for name, number in found.items()]
+
+    async def read(workspace: Workspace) -> tuple[dict[str, int], frozenset[str]]:
+        return await workspace.aliases(owner), await workspace.protected_aliases(owner)
+
+    found, protected = session.run(read)
+    rows = [(name, f"{owner}:v{number}", name in protected) for name, number in found.items()]
     if session.console.is_json:
-        for name, ref in pairs:
-            session.console.record({"alias": name, "ref": ref})
+        for name, ref, is_protected in rows:
+            session.console.record({"alias": name, "ref": ref, "protected": is_protected})
     else:
-        session.console.table(("ALIAS", "VERSION"), pairs)
+        session.console.table(("ALIAS", "VERSION", "PROTECTED"), rows)
 
 
 @cli.command(short_help="Check how a source is reached.")
@@ -379,19 +412,3 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(cli, {}, "indexer", "_INDEXER_COMPLETE").source())
-
-
-async def _version(ref: str, workspace: Workspace) -> VersionRecord:
-    from indexer.references import parse_reference
-
-    return await workspace.version(parse_reference(ref))
-
-
-def _show(session: Session, version: VersionRecord) -> None:
-    from indexer.views import document, show_version
-    from indexer.wire.artifacts import VersionDocument
-
-    if session.console.is_json:
-        session.console.record(document(VersionDocument.of(version)))
-    else:
-        show_version(session.console, version)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from indexer.client import Client
     from indexer.config import Settings
     from indexer.console import Console
+    from indexer.records import VersionRecord
     from indexer.workspace import Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -140,3 +141,21 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
             raise NobodyReads from None
 
     return run
+
+
+async def version_of(ref: str, workspace: Workspace) -> VersionRecord:
+    """The version that a user names."""
+    from indexer.references import parse_reference
+
+    return await workspace.version(parse_reference(ref))
+
+
+def show_record(session: Session, version: VersionRecord) -> None:
+    """Writes what is known of a version."""
+    from indexer.views import document, show_version
+    from indexer.wire.artifacts import VersionDocument
+
+    if session.console.is_json:
+        session.console.record(document(VersionDocument.of(version)))
+    else:
+        show_version(session.console, version)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -35,6 +36,7 @@ from indexer.protocols import ANYWHERE
 from indexer.records import (
     ArtifactRecord,
     FolderPage,
+    GarbageReport,
     Preview,
     ProjectRecord,
     Snapshot,
@@ -46,6 +48,7 @@ from indexer.telemetry import Counters
 from indexer.wire.artifacts import (
     AliasList,
     AliasOrder,
+    AliasPatch,
     ArtifactPage,
     EntryPage,
     ProjectPage,
@@ -62,6 +65,7 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from indexer.wire.retention import GarbageDocument, GarbageOrder
 from workers.threads import Threads
 
 DECODING_THREADS: Final = 2
@@ -152,9 +156,16 @@ class Client:
         return [one.record() for one in page.results]
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
         query = _page(None if after is None else str(after), limit)
+        if deleted:
+            query["deleted"] = "true"
         page = await self._remote.get(f"{_path(name)}/versions", VersionPage, query)
         return [one.record() for one in page.results]
 
@@ -165,6 +176,10 @@ class Client:
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
         return {one.alias: int(one.ref.rpartition(":v")[2]) for one in found.results}
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
+        return frozenset(one.alias for one in found.results if one.protected)
 
     async def manifest(self, digest: str) -> Manifest:
         root = await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
@@ -249,6 +264,24 @@ class Client:
                 )
             headers = {"If-Match": tag}
         return await self._change("PATCH", path, VersionPatch(notes=notes), headers)
+
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        path = f"{_path(name)}/versions/v{number}"
+        return await self._change("PATCH", path, VersionPatch(expires_at=expires_at), {})
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        path = f"{_path(name)}/aliases/{_segment(alias)}"
+        return await self._change("PATCH", path, AliasPatch(protected=protected), {})
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        return await self._change("DELETE", f"{_path(name)}/versions/v{number}", None, {})
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        return (await self._remote.send("POST", "/gc", GarbageDocument, order)).record()
 
     async def _change(
         self, method: str, path: str, order: msgspec.Struct | None, headers: dict[str, str]

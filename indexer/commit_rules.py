@@ -7,13 +7,14 @@ Invariants
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.errors import CommitConflict, CorruptContent, InvalidReference, InvalidSetting
-from indexer.limits import NOTES_CHARACTERS_MAX, REQUEST_ID_CHARACTERS_MAX
+from indexer.limits import DURATION_S_MAX, NOTES_CHARACTERS_MAX, REQUEST_ID_CHARACTERS_MAX
 from indexer.manifest import ShardRef
 from indexer.protocols import CommitRequest
 from indexer.records import CommitResult, Consistency, ScanRecord, VersionRecord
@@ -41,6 +42,8 @@ def check_request(request: CommitRequest) -> None:
         parse_alias(alias)
     if request.notes is not None:
         check_notes(request.notes)
+    if request.ttl is not None:
+        check_ttl(request.ttl)
 
 
 def check_name(kind: str, text: str) -> None:
@@ -61,6 +64,14 @@ def check_notes(notes: str) -> None:
     if len(notes) > NOTES_CHARACTERS_MAX:
         raise InvalidSetting(
             f"the notes have {len(notes):,} characters; at most {NOTES_CHARACTERS_MAX:,} are kept."
+        )
+
+
+def check_ttl(ttl: timedelta) -> None:
+    """Raises `InvalidSetting` for a time to live that is none, or that no calendar has."""
+    if not timedelta(0) < ttl <= timedelta(seconds=DURATION_S_MAX):
+        raise InvalidSetting(
+            f"{ttl} is no time to live: give one of some seconds up to 100 years, or none at all."
         )
 
 

@@ -7,9 +7,10 @@ Invariants
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -59,6 +60,22 @@ class Version:
                 if (kept := within(table, wanted)).num_rows:
                     yield kept
 
+    def expire_after(self, ttl: timedelta | None) -> Version:
+        """Lets the version expire so long from now, or never; as it is then."""
+        expires_at = None if ttl is None else datetime.now(UTC) + ttl
+        record = self.record
+        with Portal(open_workspace(self.place, creates=False)) as portal:
+            changed = portal.run(
+                lambda workspace: workspace.set_expiry(record.name, record.number, expires_at)
+            )
+        return replace(self, record=changed)
+
+    def remove(self) -> None:
+        """Deletes the version. Its number is not given again. Raises `Protected`."""
+        record = self.record
+        with Portal(open_workspace(self.place, creates=False)) as portal:
+            portal.run(lambda workspace: workspace.remove_version(record.name, record.number))
+
 
 class SnapshotSettings(TypedDict, total=False):
     """Settings of a snapshot that may be given as arguments, by the names of the command's options.
@@ -92,6 +109,7 @@ def snapshot(
     exclude: Sequence[str] = (),
     heads: bool = False,
     as_of: datetime | None = None,
+    ttl: timedelta | None = None,
     data: str | Path | None = None,
     server: str | None = None,
     to: str | None = None,
@@ -101,9 +119,9 @@ def snapshot(
 
     `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
     for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When nothing
-    changed since the newest version, that one is returned, with `created` false. `data` or `server`
-    say where it is made; `to` is the URL of a daemon that is told of what is listed here. Raises
-    what `indexer.errors` draws; then nothing was recorded.
+    changed since the newest version, that one is returned, with `created` false. A new one expires
+    `ttl` after that. `data` or `server` say where it is made; `to` is the URL of a daemon that is
+    told of what is listed here. Raises what `indexer.errors` draws; then nothing was recorded.
     """
     settings = settings_of({**_where(data, server), **given})
     order = order_of(
@@ -118,6 +136,7 @@ def snapshot(
         exclude=list(exclude),
         heads=heads,
         as_of=as_of,
+        ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])

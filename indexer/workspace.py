@@ -4,12 +4,13 @@ Invariants
   * Both kinds take and give the same values and raise the same errors.
   * Lists are pages of at most `limit` rows; the next one begins after the last row of this one.
   * Whatever names a version by number or digest reads the same each time, but for what may change
-    of it: aliases, notes, and when it was last confirmed.
+    of it: aliases, notes, when it was last confirmed, and when it expires; until it is deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from indexer.protocols import ANYWHERE
 from indexer.records import (
     ArtifactRecord,
     FolderPage,
+    GarbageReport,
     Preview,
     ProjectRecord,
     Snapshot,
@@ -28,6 +30,7 @@ from indexer.records import (
 from indexer.references import ArtifactName, VersionRef
 from indexer.telemetry import Counters
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.wire.retention import GarbageOrder
 
 Row = TypeVar("Row")
 
@@ -59,9 +62,17 @@ class Workspace(Protocol):
         ...
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        """An artifact's versions, newest first, those older than the number `after`."""
+        """An artifact's versions, newest first, those older than the number `after`.
+
+        With `deleted`, what is kept of deleted ones is among them.
+        """
         ...
 
     async def version(self, ref: VersionRef) -> VersionRecord:
@@ -70,6 +81,10 @@ class Workspace(Protocol):
 
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         """An artifact's aliases by name, each with the number of the version it means."""
+        ...
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        """Those of an artifact's aliases that are protected."""
         ...
 
     async def manifest(self, digest: str) -> Manifest:
@@ -127,6 +142,32 @@ class Workspace(Protocol):
         self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
     ) -> VersionRecord:
         """Replaces a version's notes. If they are not `expect` any more, `CommitConflict`."""
+        ...
+
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        """Lets a version expire at a moment, or never."""
+        ...
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        """Protects an alias, or does so no more, and returns the version that it means.
+
+        While it is protected it stays where it is, and its version neither expires nor is removed.
+        """
+        ...
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        """Lets a version go now, and returns what is kept of it.
+
+        Raises `Protected` where an alias keeps it. Its files go with the next collection.
+        """
+        ...
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        """Lets expired versions go, and deletes the files that no version needs."""
         ...
 
     async def examine(self, order: DoctorOrder) -> dict[str, Any]:

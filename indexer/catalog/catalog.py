@@ -11,8 +11,11 @@ from indexer.catalog.database import Database
 from indexer.catalog.facts import Facts
 from indexer.catalog.folder import DataFolder, FolderBlobStore
 from indexer.catalog.folders import FolderIndexes, Folders
+from indexer.catalog.garbage import Garbage
 from indexer.catalog.labels import Labels
+from indexer.catalog.leases import Leases
 from indexer.catalog.reader import Reader
+from indexer.catalog.retention import Retention
 from indexer.catalog.tracker import CatalogTracker
 from indexer.content import ContentStore
 from indexer.limits import DATA_FOLDER_THREADS
@@ -30,6 +33,9 @@ class Catalog:
     reader: Reader
     folders: Folders
     labels: Labels
+    retention: Retention
+    garbage: Garbage
+    leases: Leases
     facts: Facts
 
     @classmethod
@@ -45,9 +51,11 @@ class Catalog:
                 files = FolderBlobStore(folder.path, threads)
                 content = ContentStore(files)
                 indexes = FolderIndexes(files, content, threads)
+                leases = Leases(folder.path)
                 tracker = CatalogTracker(
-                    database, files, content, indexes, threads=threads, clock=clock
+                    database, files, content, indexes, leases, threads=threads, clock=clock
                 )
+                retention = Retention(database, clock)
                 yield cls(
                     folder=folder,
                     content=content,
@@ -55,5 +63,10 @@ class Catalog:
                     reader=Reader(database),
                     folders=Folders(indexes, tracker.manifest),
                     labels=Labels(database, clock),
+                    retention=retention,
+                    garbage=Garbage(
+                        folder.path, database, files, leases, retention, threads=threads
+                    ),
+                    leases=leases,
                     facts=Facts(database, clock),
                 )

@@ -9,10 +9,10 @@ Invariants
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from indexer.catalog.database import Database
-from indexer.catalog.lookup import require_artifact, require_project, require_version
+from indexer.catalog.lookup import IS_THERE, require_artifact, require_project, require_version
 from indexer.catalog.records import SELECT_VERSIONS, read_version, read_versions
 from indexer.catalog.schema import (
     alias_moves,
@@ -59,10 +59,18 @@ class Reader:
         return await self._database.read(_artifacts, project, after, limit)
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        """An artifact's versions, newest first, those older than the number `after`."""
-        return await self._database.read(_versions, name, after, limit)
+        """An artifact's versions, newest first, those older than the number `after`.
+
+        With `deleted`, what is kept of deleted ones is among them.
+        """
+        return await self._database.read(_versions, name, after, limit, deleted)
 
     async def version(self, name: ArtifactName, selector: str) -> VersionRecord:
         """The version that `v3`, an alias or `sha256:…` (the newest that has it) selects."""
@@ -83,6 +91,10 @@ class Reader:
         """An artifact's aliases by name, each with the number of the version it means."""
         return await self._database.read(_aliases, name)
 
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        """Those of an artifact's aliases that are protected."""
+        return await self._database.read(_protected_aliases, name)
+
     async def alias_moves(
         self, name: ArtifactName, alias: str, *, limit: int = CATALOG_ROWS_MAX
     ) -> list[AliasMove]:
@@ -99,7 +111,7 @@ def _projects(connection: Connection, after: str | None, limit: int) -> list[Pro
     versions_of = (
         select(func.count())
         .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
-        .where(artifacts.c.project_id == projects.c.id)
+        .where(artifacts.c.project_id == projects.c.id, IS_THERE)
     )
     updated = select(func.max(artifacts.c.updated_at)).where(
         artifacts.c.project_id == projects.c.id
@@ -120,7 +132,7 @@ def _artifacts(
     connection: Connection, project: str, after: str | None, limit: int
 ) -> list[ArtifactRecord]:
     project_id = require_project(connection, project)
-    versions_of = select(func.count()).where(versions.c.artifact_id == artifacts.c.id)
+    versions_of = select(func.count()).where(versions.c.artifact_id == artifacts.c.id, IS_THERE)
     latest_of = select(aliases.c.version_id).where(
         aliases.c.artifact_id == artifacts.c.id, aliases.c.name == LATEST
     )
@@ -154,10 +166,16 @@ def _artifacts(
 
 
 def _versions(
-    connection: Connection, name: ArtifactName, after: int | None, limit: int
+    connection: Connection,
+    name: ArtifactName,
+    after: int | None,
+    limit: int,
+    deleted: bool,  # noqa: FBT001 - what runs in a transaction takes positions only
 ) -> list[VersionRecord]:
     artifact_id = require_artifact(connection, name)
     selected = SELECT_VERSIONS.where(versions.c.artifact_id == artifact_id)
+    if not deleted:
+        selected = selected.where(IS_THERE)
     if after is not None:
         selected = selected.where(versions.c.number < after)
     selected = selected.order_by(versions.c.number.desc()).limit(limit)
@@ -203,6 +221,12 @@ def _aliases(connection: Connection, name: ArtifactName) -> dict[str, int]:
         .order_by(aliases.c.name)
     )
     return {row.name: row.number for row in rows}
+
+
+def _protected_aliases(connection: Connection, name: ArtifactName) -> frozenset[str]:
+    artifact_id = require_artifact(connection, name)
+    is_protected = and_(aliases.c.artifact_id == artifact_id, aliases.c.protected)
+    return frozenset(connection.execute(select(aliases.c.name).where(is_protected)).scalars())
 
 
 def _alias_moves(

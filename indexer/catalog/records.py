@@ -6,8 +6,8 @@ Every function takes a connection inside of a transaction, so that what it reads
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
@@ -45,6 +45,9 @@ SELECT_VERSIONS: Final = (
         versions.c.checksum,
         versions.c.touched,
         versions.c.notices,
+        versions.c.expires_at,
+        versions.c.deleted_at,
+        versions.c.deleted_because,
     )
     .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
     .join(projects, artifacts.c.project_id == projects.c.id)
@@ -68,19 +71,24 @@ def read_version(connection: Connection, version_id: int) -> VersionRecord:
     return read_versions(connection, SELECT_VERSIONS.where(versions.c.id == version_id))[version_id]
 
 
-def _aliases_of(connection: Connection, version_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+def _aliases_of(connection: Connection, version_ids: Iterable[int]) -> Mapping[int, list[_Alias]]:
     found = connection.execute(
-        select(aliases.c.version_id, aliases.c.name)
+        select(aliases.c.version_id, aliases.c.name, aliases.c.protected)
         .where(aliases.c.version_id.in_(list(version_ids)))
         .order_by(aliases.c.name)
     )
-    names: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
-    for version_id, name in found:
-        names[version_id] += (name,)
+    names: defaultdict[int, list[_Alias]] = defaultdict(list)
+    for version_id, *alias in found:
+        names[version_id].append(_Alias(*alias))
     return names
 
 
-def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
+class _Alias(NamedTuple):
+    name: str
+    protected: bool
+
+
+def _version(row: RowMapping, its_aliases: Sequence[_Alias]) -> VersionRecord:
     return VersionRecord(
         name=ArtifactName(row["project"], row["artifact"]),
         type=row["type"],
@@ -92,7 +100,7 @@ def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
         size_bytes=row["size_bytes"],
         listed=row["listed"],
         consistency=Consistency(row["consistency"]),
-        aliases=alias_names,
+        aliases=tuple(alias.name for alias in its_aliases),
         notes=row["notes"],
         run_id=row["run_id"],
         created_at=row["created_at"],
@@ -102,4 +110,8 @@ def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
         checksum=row["checksum"],
         touched=row["touched"],
         notices=tuple(row["notices"]),
+        protected=tuple(alias.name for alias in its_aliases if alias.protected),
+        expires_at=row["expires_at"],
+        deleted_at=row["deleted_at"],
+        deleted_because=row["deleted_because"],
     )

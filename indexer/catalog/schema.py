@@ -3,7 +3,10 @@
 Invariants
   * Migrations make what stands here, and a test compares the two; `REVISION` is the newest of them.
   * Rows of versions, scans and manifests are written once, but for a version's notes and the times
-    at which it was last confirmed and seen. What moves are aliases, and every move is kept.
+    at which it was last confirmed and seen, expires, and was deleted. What moves are aliases, and
+    every move is kept.
+  * A version's row stays when the version is deleted, so that its number is never given again and
+    what was made of it can still be told.
   * Nothing here is special to SQLite.
 """
 
@@ -27,9 +30,10 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
-REVISION: Final = "0002"
+REVISION: Final = "0004"
 """The revision of this schema, as `migrations/versions` ends in it."""
 
 NAME_CHARACTERS_MAX: Final = 128
@@ -129,6 +133,9 @@ versions = Table(
     Column("checksum", String(16)),
     Column("touched", BigInteger),
     Column("notices", JSON, nullable=False),
+    Column("expires_at", Moment, index=True),
+    Column("deleted_at", Moment),
+    Column("deleted_because", String(16)),
     UniqueConstraint("artifact_id", "number"),
     Index(None, "artifact_id", "manifest_digest"),
     Index(None, "manifest_digest"),
@@ -141,6 +148,7 @@ aliases = Table(
     Column("name", String(NAME_CHARACTERS_MAX), primary_key=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
     Column("moved_at", Moment, nullable=False),
+    Column("protected", Boolean, nullable=False, server_default=false()),
 )
 
 alias_moves = Table(

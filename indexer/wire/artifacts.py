@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime
+from typing import Annotated
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
-from indexer.records import ArtifactRecord, Consistency, Entry, Folder, ProjectRecord, VersionRecord
+from indexer.records import (
+    ArtifactRecord,
+    Consistency,
+    Deletion,
+    Entry,
+    Folder,
+    ProjectRecord,
+    VersionRecord,
+)
 from indexer.references import ArtifactName
 from indexer.wire.base import Answer, Digest, Order, VersionName
 
@@ -37,6 +46,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
     checksum: str | None
     touched: int | None
     notices: list[str]
+    protected: list[str]
+    expires_at: datetime | None
+    deleted_at: datetime | None
+    deleted_because: Deletion | None
 
     @classmethod
     def of(cls, version: VersionRecord) -> VersionDocument:
@@ -64,6 +77,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=version.checksum,
             touched=version.touched,
             notices=list(version.notices),
+            protected=list(version.protected),
+            expires_at=version.expires_at,
+            deleted_at=version.deleted_at,
+            deleted_because=version.deleted_because,
         )
 
     def record(self) -> VersionRecord:
@@ -89,6 +106,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=self.checksum,
             touched=self.touched,
             notices=tuple(self.notices),
+            protected=tuple(self.protected),
+            expires_at=self.expires_at,
+            deleted_at=self.deleted_at,
+            deleted_because=self.deleted_because,
         )
 
 
@@ -152,6 +173,7 @@ class AliasDocument(Answer, frozen=True, kw_only=True):
 
     alias: str
     ref: str
+    protected: bool
 
 
 class ProjectPage(Answer, frozen=True, kw_only=True):
@@ -187,10 +209,17 @@ class AliasOrder(Order, frozen=True, kw_only=True):
     version: VersionName
 
 
+class AliasPatch(Order, frozen=True, kw_only=True):
+    """What is to change of an alias: a protected one stays at its version, and keeps it."""
+
+    protected: bool
+
+
 class VersionPatch(Order, frozen=True, kw_only=True):
-    """What is to change of a version."""
+    """What is to change of a version; one without an `expires_at` never expires."""
 
     notes: str | UnsetType = UNSET
+    expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
 
 
 # --- entries

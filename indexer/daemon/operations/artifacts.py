@@ -36,6 +36,7 @@ from indexer.wire.artifacts import (
     AliasDocument,
     AliasList,
     AliasOrder,
+    AliasPatch,
     ArtifactDocument,
     ArtifactPage,
     EntryDocument,
@@ -59,6 +60,12 @@ class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
+class VersionsQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
+    """Which page of an artifact's versions; with `deleted`, what is kept of deleted ones too."""
+
+    deleted: bool = False
+
+
 async def list_projects(parts: Parts, call: Call) -> Answer:
     """Lists projects by name."""
     query: PageQuery = call.query
@@ -79,9 +86,12 @@ async def list_artifacts(parts: Parts, call: Call) -> Answer:
 
 async def list_versions(parts: Parts, call: Call) -> Answer:
     """Lists an artifact's versions, newest first."""
-    query: PageQuery = call.query
+    query: VersionsQuery = call.query
     found = await parts.workspace.versions(
-        call.name, after=number_of_cursor(query.after), limit=query.limit
+        call.name,
+        after=number_of_cursor(query.after),
+        limit=query.limit,
+        deleted=query.deleted,
     )
     after = cursor_after(str(found[-1].number)) if len(found) == query.limit else None
     return Answer(VersionPage(results=[VersionDocument.of(one) for one in found], next=after))
@@ -93,22 +103,30 @@ async def get_version(parts: Parts, call: Call) -> Answer:
 
 
 async def change_version(parts: Parts, call: Call) -> Answer:
-    """Changes a version's notes."""
+    """Changes a version's notes, or when it expires."""
     patch: VersionPatch = call.body
     version = await parts.workspace.version(call.ref)
     expect = None
     if wanted := call.headers.get(IF_MATCH.name):
-        if wanted not in ("*", _tag_of_version(version)):
-            raise PreconditionFailed(
-                f"{version.ref} is not as If-Match says any more; look at it again, and repeat."
-            )
+        _check_tag(version, wanted)
         expect = version.notes
     if patch.notes is not UNSET:
         with _precondition():
             version = await parts.workspace.set_notes(
                 version.name, version.number, patch.notes, expect=expect
             )
+    if patch.expires_at is not UNSET:
+        version = await parts.workspace.set_expiry(version.name, version.number, patch.expires_at)
     return Answer(VersionDocument.of(version), tag=_tag_of_version(version))
+
+
+async def remove_version(parts: Parts, call: Call) -> Answer:
+    """Deletes a version; what is kept of it is the answer."""
+    version = await parts.workspace.version(call.ref)
+    if wanted := call.headers.get(IF_MATCH.name):
+        _check_tag(version, wanted)
+    removed = await parts.workspace.remove_version(version.name, version.number)
+    return Answer(VersionDocument.of(removed))
 
 
 async def list_entries(parts: Parts, call: Call) -> Answer:
@@ -132,8 +150,10 @@ async def list_entries(parts: Parts, call: Call) -> Answer:
 async def list_aliases(parts: Parts, call: Call) -> Answer:
     """Lists an artifact's aliases by name."""
     found = await parts.workspace.aliases(call.name)
+    protected = await parts.workspace.protected_aliases(call.name)
     results = [
-        AliasDocument(alias=alias, ref=f"{call.name}:v{number}") for alias, number in found.items()
+        AliasDocument(alias=alias, ref=f"{call.name}:v{number}", protected=alias in protected)
+        for alias, number in found.items()
     ]
     return Answer(AliasList(results=results))
 
@@ -146,6 +166,15 @@ async def set_alias(parts: Parts, call: Call) -> Answer:
             call.name, call.path["alias"], version_number(order.version), expect=_expected(call)
         )
     return Answer(VersionDocument.of(version), tag=f'"{order.version}"')
+
+
+async def change_alias(parts: Parts, call: Call) -> Answer:
+    """Protects an alias, or does so no more."""
+    patch: AliasPatch = call.body
+    version = await parts.workspace.protect_alias(
+        call.name, call.path["alias"], protected=patch.protected
+    )
+    return Answer(VersionDocument.of(version))
 
 
 async def remove_alias(parts: Parts, call: Call) -> Answer:
@@ -181,6 +210,13 @@ def _expected(call: Call) -> int | None:
     )
 
 
+def _check_tag(version: VersionRecord, wanted: str) -> None:
+    if wanted not in ("*", _tag_of_version(version)):
+        raise PreconditionFailed(
+            f"{version.ref} is not as If-Match says any more; look at it again, and repeat."
+        )
+
+
 def _tag_of_version(version: VersionRecord) -> str:
     return tag_of(msgspec.json.encode(VersionDocument.of(version)))
 
@@ -199,12 +235,16 @@ ARTIFACTS: Final = (
     ),
     Operation(
         "GET", f"{ARTIFACT}/versions", "List an artifact's versions", list_versions,
-        {200: VersionPage}, query=PageQuery,
+        {200: VersionPage}, query=VersionsQuery,
     ),
     Operation("GET", _VERSION, "Look at a version", get_version, {200: VersionDocument}),
     Operation(
-        "PATCH", _VERSION, "Change a version's notes", change_version,
+        "PATCH", _VERSION, "Change a version's notes, or when it expires", change_version,
         {200: VersionDocument}, body=VersionPatch, problems=(412, 415), headers=(IF_MATCH,),
+    ),
+    Operation(
+        "DELETE", _VERSION, "Delete a version", remove_version, {200: VersionDocument},
+        problems=(409, 412), headers=(IF_MATCH,),
     ),
     Operation(
         "GET", f"{_VERSION}/entries", "List entries, or what is in a folder", list_entries,
@@ -216,10 +256,14 @@ ARTIFACTS: Final = (
     ),
     Operation(
         "PUT", _ALIAS, "Let an alias mean a version", set_alias, {200: VersionDocument},
-        body=AliasOrder, problems=(412, 415), headers=(ALIAS_IF_MATCH, ALIAS_IF_NONE_MATCH),
+        body=AliasOrder, problems=(409, 412, 415), headers=(ALIAS_IF_MATCH, ALIAS_IF_NONE_MATCH),
+    ),
+    Operation(
+        "PATCH", _ALIAS, "Protect an alias, or do so no more", change_alias,
+        {200: VersionDocument}, body=AliasPatch, problems=(415,),
     ),
     Operation(
         "DELETE", _ALIAS, "Take an alias away", remove_alias, {200: VersionDocument},
-        problems=(412,), headers=(ALIAS_IF_MATCH,),
+        problems=(409, 412), headers=(ALIAS_IF_MATCH,),
     ),
 )  # fmt: skip
