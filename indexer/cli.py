@@ -309,10 +309,11 @@ def show(session: Session, ref: str) -> None:
 @with_session
 def note(session: Session, ref: str, text: str) -> None:
     """Replace the notes on the version REF."""
+    from indexer.records import LabelChange
 
     async def write(workspace: Workspace) -> VersionRecord:
         version = await version_of(ref, workspace)
-        return await workspace.set_notes(version.name, version.number, text)
+        return await workspace.change_version(version.name, version.number, LabelChange(notes=text))
 
     show_record(session, session.run(write))
 

@@ -23,11 +23,14 @@ from uuid import uuid4
 import msgspec
 import pyarrow as pa
 
+from indexer.commit_rules import check_labels
 from indexer.content import decode_shard
-from indexer.errors import CommitConflict, CorruptContent, IndexerError
+from indexer.errors import CorruptContent, IndexerError
+from indexer.label_rules import check_change, check_run_change
 from indexer.limits import (
     CATALOG_ROWS_MAX,
     JOB_CANCEL_TIMEOUT_S,
+    LINEAGE_DEPTH_DEFAULT,
     PAGE_RESULTS_DEFAULT,
     PAGE_RESULTS_MAX,
 )
@@ -35,21 +38,32 @@ from indexer.manifest import Manifest, read_manifest
 from indexer.protocols import ANYWHERE
 from indexer.records import (
     ArtifactRecord,
+    Direction,
     FolderPage,
     GarbageReport,
+    LabelChange,
+    Lineage,
     Preview,
     ProjectRecord,
+    RunChange,
+    RunLink,
+    RunRecord,
+    RunRequest,
+    RunState,
     Snapshot,
     VersionRecord,
 )
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_server
 from indexer.remote import Remote
 from indexer.telemetry import Counters
+from indexer.trackers.remote import RemoteTracker
 from indexer.wire.artifacts import (
     AliasList,
     AliasOrder,
     AliasPatch,
+    ArtifactDocument,
     ArtifactPage,
+    ArtifactPatch,
     EntryPage,
     ProjectPage,
     VersionDocument,
@@ -66,6 +80,7 @@ from indexer.wire.jobs import (
     SnapshotOrder,
 )
 from indexer.wire.retention import GarbageDocument, GarbageOrder
+from indexer.wire.runs import LineageDocument, LinkPage, RunDocument, RunPage, RunPatch, UseOrder
 from workers.threads import Threads
 
 DECODING_THREADS: Final = 2
@@ -77,6 +92,7 @@ class Client:
     def __init__(self, remote: Remote, threads: Threads) -> None:
         self._remote = remote
         self._threads = threads
+        self._tracker = RemoteTracker(remote)
 
     @property
     def url(self) -> str:
@@ -161,17 +177,19 @@ class Client:
         *,
         after: int | None = None,
         limit: int = CATALOG_ROWS_MAX,
+        tag: str | None = None,
         deleted: bool = False,
     ) -> list[VersionRecord]:
-        query = _page(None if after is None else str(after), limit)
-        if deleted:
-            query["deleted"] = "true"
+        query = {**_page(_text(after), limit), "tag": tag, "deleted": "true" if deleted else None}
         page = await self._remote.get(f"{_path(name)}/versions", VersionPage, query)
         return [one.record() for one in page.results]
 
     async def version(self, ref: VersionRef) -> VersionRecord:
         path = f"{_path(ref.name)}/versions/{_segment(ref.selector)}"
         return (await self._remote.get(path, VersionDocument)).record()
+
+    async def artifact(self, name: ArtifactName) -> ArtifactRecord:
+        return (await self._remote.get(_path(name), ArtifactDocument)).record()
 
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
@@ -251,19 +269,86 @@ class Client:
         path = f"{_path(name)}/aliases/{_segment(alias)}"
         return await self._change("DELETE", path, None, _alias_headers(expect))
 
-    async def set_notes(
-        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    async def change_version(
+        self,
+        name: ArtifactName,
+        number: int,
+        change: LabelChange,
+        *,
+        expect: VersionRecord | None = None,
     ) -> VersionRecord:
         path = f"{_path(name)}/versions/v{number}"
+        check_change(change)
         headers = {}
         if expect is not None:
             seen, tag = await self._remote.get_tagged(path, VersionDocument)
-            if seen.notes != expect:
-                raise CommitConflict(
-                    f"the notes on {name}:v{number} were changed meanwhile. Look again, and repeat."
-                )
+            check_labels(seen.record(), expect)
             headers = {"If-Match": tag}
-        return await self._change("PATCH", path, VersionPatch(notes=notes), headers)
+        return await self._change("PATCH", path, VersionPatch.of(change), headers)
+
+    async def describe_artifact(self, name: ArtifactName, description: str) -> ArtifactRecord:
+        order = ArtifactPatch(description=description)
+        return (await self._remote.send("PATCH", _path(name), ArtifactDocument, order)).record()
+
+    # --- runs
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        return await self._tracker.start_run(request)
+
+    async def run(self, run_id: str) -> RunRecord:
+        return await self._tracker.run(run_id)
+
+    async def runs(
+        self,
+        project: str,
+        *,
+        job_type: str | None = None,
+        after: str | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+    ) -> list[RunRecord]:
+        query = {**_page(after, limit), "job_type": job_type}
+        page = await self._remote.get(f"/projects/{_segment(project)}/runs", RunPage, query)
+        return [one.record() for one in page.results]
+
+    async def change_run(self, run_id: str, change: RunChange) -> RunRecord:
+        # What JSON cannot hold must not be sent as something else.
+        check_run_change(change)
+        order = RunPatch(name=change.name, config=change.config, notes=change.notes)
+        path = f"/runs/{_segment(run_id)}"
+        return (await self._remote.send("PATCH", path, RunDocument, order)).record()
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        return await self._tracker.finish_run(run_id, state)
+
+    async def use(self, ref: VersionRef, run_id: str, use_as: str | None = None) -> VersionRecord:
+        # Asked twice, an alias might mean another version the second time.
+        version = await self.version(ref)
+        order = UseOrder(ref=version.ref, use_as=use_as)
+        path = f"/runs/{_segment(run_id)}/inputs"
+        return await self._remote.repeated(lambda: self._change("POST", path, order, {}))
+
+    async def inputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        path, query = f"/runs/{_segment(run_id)}/inputs", _page(_text(after), limit)
+        return [one.record() for one in (await self._remote.get(path, LinkPage, query)).results]
+
+    async def outputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        path, query = f"/runs/{_segment(run_id)}/outputs", _page(_text(after), limit)
+        return [one.record() for one in (await self._remote.get(path, LinkPage, query)).results]
+
+    async def lineage(
+        self,
+        ref: VersionRef,
+        *,
+        direction: Direction = "both",
+        depth: int = LINEAGE_DEPTH_DEFAULT,
+    ) -> Lineage:
+        path = f"{_path(ref.name)}/versions/{_segment(ref.selector)}/lineage"
+        query = {"direction": direction, "depth": depth}
+        return (await self._remote.get(path, LineageDocument, query)).record()
 
     async def set_expiry(
         self, name: ArtifactName, number: int, expires_at: datetime | None
@@ -303,6 +388,10 @@ async def connect(url: str) -> AsyncIterator[Client]:
 
 def _page(after: str | None, limit: int) -> dict[str, str | int | None]:
     return {"after": None if after is None else cursor_after(after), "limit": limit}
+
+
+def _text(after: int | None) -> str | None:
+    return None if after is None else str(after)
 
 
 def _path(name: ArtifactName) -> str:

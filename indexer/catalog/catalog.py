@@ -16,6 +16,7 @@ from indexer.catalog.labels import Labels
 from indexer.catalog.leases import Leases
 from indexer.catalog.reader import Reader
 from indexer.catalog.retention import Retention
+from indexer.catalog.runs import Runs
 from indexer.catalog.tracker import CatalogTracker
 from indexer.content import ContentStore
 from indexer.limits import DATA_FOLDER_THREADS
@@ -36,6 +37,7 @@ class Catalog:
     retention: Retention
     garbage: Garbage
     leases: Leases
+    runs: Runs
     facts: Facts
 
     @classmethod
@@ -51,9 +53,16 @@ class Catalog:
                 files = FolderBlobStore(folder.path, threads)
                 content = ContentStore(files)
                 indexes = FolderIndexes(files, content, threads)
-                leases = Leases(folder.path)
+                leases, runs = Leases(folder.path), Runs(database, clock)
                 tracker = CatalogTracker(
-                    database, files, content, indexes, leases, threads=threads, clock=clock
+                    database,
+                    files,
+                    content,
+                    indexes,
+                    leases=leases,
+                    runs=runs,
+                    threads=threads,
+                    clock=clock,
                 )
                 retention = Retention(database, clock)
                 yield cls(
@@ -68,5 +77,6 @@ class Catalog:
                         folder.path, database, files, leases, retention, threads=threads
                     ),
                     leases=leases,
+                    runs=runs,
                     facts=Facts(database, clock),
                 )

@@ -123,10 +123,13 @@ def require_artifact(connection: Connection, name: ArtifactName) -> int:
     return found
 
 
-def require_version(connection: Connection, name: ArtifactName, selector: str) -> tuple[int, int]:
+def require_version(
+    connection: Connection, name: ArtifactName, selector: str, *, deleted: bool = False
+) -> tuple[int, int]:
     """The ids of an artifact and of the version that `v3`, an alias or `sha256:…` selects there.
 
-    A digest selects the newest version that has it.
+    A digest selects the newest version that has it. With `deleted`, one that was is found, too, by
+    its number or digest.
     """
     artifact_id = require_artifact(connection, name)
     if match := VERSION_PATTERN.fullmatch(selector):
@@ -138,8 +141,10 @@ def require_version(connection: Connection, name: ArtifactName, selector: str) -
     if found is None:
         mark = "@" if DIGEST_PATTERN.fullmatch(selector) else ":"
         there_is = _what_there_is(connection, artifact_id, selector)
-        if (deleted := _find_deleted(connection, artifact_id, selector)) is not None:
-            raise NoSuchVersion(f"{_how_it_went(connection, deleted)}; {there_is}.")
+        if (gone := _find_deleted(connection, artifact_id, selector)) is not None:
+            if deleted:
+                return artifact_id, gone
+            raise NoSuchVersion(f"{_how_it_went(connection, gone)}; {there_is}.")
         raise NoSuchVersion(f"there is no {name}{mark}{selector}; {there_is}.")
     return artifact_id, found
 

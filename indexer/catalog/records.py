@@ -6,10 +6,10 @@ Every function takes a connection inside of a transaction, so that what it reads
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, select
 
 from indexer.catalog.schema import (
     aliases,
@@ -17,6 +17,7 @@ from indexer.catalog.schema import (
     artifacts,
     manifests,
     projects,
+    version_tags,
     versions,
 )
 from indexer.records import Consistency, VersionRecord
@@ -48,6 +49,8 @@ SELECT_VERSIONS: Final = (
         versions.c.expires_at,
         versions.c.deleted_at,
         versions.c.deleted_because,
+        versions.c.description,
+        versions.c.metadata,
     )
     .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
     .join(projects, artifacts.c.project_id == projects.c.id)
@@ -57,13 +60,25 @@ SELECT_VERSIONS: Final = (
 """All versions; what narrows it down decides which."""
 
 
+class _Names(NamedTuple):
+    aliases: tuple[str, ...]
+    protected: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
 def read_versions(
     connection: Connection, selected: Select[*tuple[Any, ...]]
 ) -> dict[int, VersionRecord]:
     """The records of `SELECT_VERSIONS`, narrowed down, by their rows' ids and in order."""
     rows = connection.execute(selected).mappings().all()
-    names = _aliases_of(connection, [row["id"] for row in rows])
-    return {row["id"]: _version(row, names[row["id"]]) for row in rows}
+    ids = [row["id"] for row in rows]
+    names = _names_of(connection, aliases, ids)
+    protected = _names_of(connection, aliases, ids, aliases.c.protected)
+    tags = _names_of(connection, version_tags, ids)
+    return {
+        row["id"]: _version(row, _Names(*(each[row["id"]] for each in (names, protected, tags))))
+        for row in rows
+    }
 
 
 def read_version(connection: Connection, version_id: int) -> VersionRecord:
@@ -71,24 +86,22 @@ def read_version(connection: Connection, version_id: int) -> VersionRecord:
     return read_versions(connection, SELECT_VERSIONS.where(versions.c.id == version_id))[version_id]
 
 
-def _aliases_of(connection: Connection, version_ids: Iterable[int]) -> Mapping[int, list[_Alias]]:
+def _names_of(
+    connection: Connection, table: Table, version_ids: Iterable[int], *which: ColumnElement[bool]
+) -> dict[int, tuple[str, ...]]:
+    """The aliases or tags of versions, in order."""
     found = connection.execute(
-        select(aliases.c.version_id, aliases.c.name, aliases.c.protected)
-        .where(aliases.c.version_id.in_(list(version_ids)))
-        .order_by(aliases.c.name)
+        select(table.c.version_id, table.c.name)
+        .where(table.c.version_id.in_(list(version_ids)), *which)
+        .order_by(table.c.name)
     )
-    names: defaultdict[int, list[_Alias]] = defaultdict(list)
-    for version_id, *alias in found:
-        names[version_id].append(_Alias(*alias))
+    names: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+    for version_id, name in found:
+        names[version_id] += (name,)
     return names
 
 
-class _Alias(NamedTuple):
-    name: str
-    protected: bool
-
-
-def _version(row: RowMapping, its_aliases: Sequence[_Alias]) -> VersionRecord:
+def _version(row: RowMapping, names: _Names) -> VersionRecord:
     return VersionRecord(
         name=ArtifactName(row["project"], row["artifact"]),
         type=row["type"],
@@ -100,7 +113,7 @@ def _version(row: RowMapping, its_aliases: Sequence[_Alias]) -> VersionRecord:
         size_bytes=row["size_bytes"],
         listed=row["listed"],
         consistency=Consistency(row["consistency"]),
-        aliases=tuple(alias.name for alias in its_aliases),
+        aliases=names.aliases,
         notes=row["notes"],
         run_id=row["run_id"],
         created_at=row["created_at"],
@@ -110,8 +123,11 @@ def _version(row: RowMapping, its_aliases: Sequence[_Alias]) -> VersionRecord:
         checksum=row["checksum"],
         touched=row["touched"],
         notices=tuple(row["notices"]),
-        protected=tuple(alias.name for alias in its_aliases if alias.protected),
+        protected=names.protected,
         expires_at=row["expires_at"],
         deleted_at=row["deleted_at"],
         deleted_because=row["deleted_because"],
+        description=row["description"],
+        metadata=row["metadata"],
+        tags=names.tags,
     )

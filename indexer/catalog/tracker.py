@@ -12,9 +12,7 @@ Invariants
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from typing import Final
 
 import pyarrow as pa
 from sqlalchemy import Connection
@@ -26,19 +24,18 @@ from indexer.catalog.folders import FolderIndexes
 from indexer.catalog.leases import Leases
 from indexer.catalog.lookup import find_artifact, find_manifest, find_newest, require_manifest
 from indexer.catalog.records import read_version
-from indexer.commit_rules import check_request
+from indexer.catalog.runs import Runs
+from indexer.commit_rules import check_request, new_run_id
 from indexer.content import ContentStore, decode_shard
 from indexer.errors import CorruptContent, NoSuchVersion
 from indexer.limits import COMMIT_ATTEMPTS_MAX, MANIFESTS_KEPT_MAX
 from indexer.manifest import Manifest, read_manifest
 from indexer.protocols import CommitRequest
-from indexer.records import CommitResult, VersionRecord
+from indexer.records import CommitResult, RunRecord, RunRequest, RunState, VersionRecord
 from indexer.references import ArtifactName
 from indexer.wandb_digest import WandbDigest, WandbDigester
 from workers.clock import Clock
 from workers.threads import Threads
-
-RUN_ID_BYTES: Final = 8
 
 
 class CatalogTracker:
@@ -50,8 +47,9 @@ class CatalogTracker:
         files: FolderBlobStore,
         content: ContentStore,
         indexes: FolderIndexes,
-        leases: Leases,
         *,
+        leases: Leases,
+        runs: Runs,
         threads: Threads,
         clock: Clock,
     ) -> None:
@@ -60,6 +58,7 @@ class CatalogTracker:
         self._content = content
         self._indexes = indexes
         self._leases = leases
+        self._runs = runs
         self._threads = threads
         self._clock = clock
         self._manifests: dict[str, Manifest] = {}
@@ -122,7 +121,7 @@ class CatalogTracker:
             evidence = Evidence(
                 tiling=await self._content.put(request.scan.tiling),
                 wandb=await self._survey(request.manifest),
-                run_id=secrets.token_hex(RUN_ID_BYTES),
+                run_id=request.run or new_run_id(),
                 now=self._clock.now(),
             )
             names += [f"blobs/{root}", f"blobs/{evidence.tiling}"]
@@ -140,6 +139,15 @@ class CatalogTracker:
 
     async def outcome(self, request_id: str) -> CommitResult | None:
         return await self._database.read(outcome, request_id)
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        return await self._runs.start(request)
+
+    async def run(self, run_id: str) -> RunRecord:
+        return await self._runs.run(run_id)
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        return await self._runs.finish(run_id, state)
 
     async def _settle(self, names: Sequence[str]) -> None:
         """Sees to it that files are on the disk for good. Raises `CorruptContent` for lost ones."""

@@ -37,6 +37,10 @@ def wanted_of(
         notes=request.notes,
         expect=parent_digest,
         ttl=request.ttl,
+        description=request.description,
+        metadata=request.metadata,
+        tags=request.tags,
+        run=request.run,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from indexer.records import (
@@ -14,11 +15,14 @@ from indexer.records import (
     Deletion,
     Entry,
     Folder,
+    LabelChange,
     ProjectRecord,
     VersionRecord,
 )
 from indexer.references import ArtifactName
 from indexer.wire.base import Answer, Digest, Order, VersionName
+
+Value = TypeVar("Value")
 
 
 class VersionDocument(Answer, frozen=True, kw_only=True):
@@ -50,6 +54,9 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
     expires_at: datetime | None
     deleted_at: datetime | None
     deleted_because: Deletion | None
+    description: str
+    metadata: dict[str, Any]
+    tags: list[str]
 
     @classmethod
     def of(cls, version: VersionRecord) -> VersionDocument:
@@ -81,6 +88,9 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             expires_at=version.expires_at,
             deleted_at=version.deleted_at,
             deleted_because=version.deleted_because,
+            description=version.description,
+            metadata=version.metadata,
+            tags=list(version.tags),
         )
 
     def record(self) -> VersionRecord:
@@ -110,6 +120,9 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             expires_at=self.expires_at,
             deleted_at=self.deleted_at,
             deleted_because=self.deleted_because,
+            description=self.description,
+            metadata=self.metadata,
+            tags=tuple(self.tags),
         )
 
 
@@ -144,6 +157,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
     versions: int
     latest: VersionDocument | None
     updated_at: datetime
+    description: str
 
     @classmethod
     def of(cls, artifact: ArtifactRecord) -> ArtifactDocument:
@@ -154,6 +168,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
             versions=artifact.versions,
             latest=VersionDocument.of(artifact.latest) if artifact.latest else None,
             updated_at=artifact.updated_at,
+            description=artifact.description,
         )
 
     def record(self) -> ArtifactRecord:
@@ -165,6 +180,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
             versions=self.versions,
             latest=self.latest.record() if self.latest else None,
             updated_at=self.updated_at,
+            description=self.description,
         )
 
 
@@ -215,11 +231,57 @@ class AliasPatch(Order, frozen=True, kw_only=True):
     protected: bool
 
 
+class ArtifactPatch(Order, frozen=True, kw_only=True):
+    """What is to change of an artifact."""
+
+    description: str
+
+
 class VersionPatch(Order, frozen=True, kw_only=True):
-    """What is to change of a version; one without an `expires_at` never expires."""
+    """What is to change of a version; what is left out stays as it is.
+
+    `tags` take the place of those that it has, before `add_tags` are added and `remove_tags`
+    removed. One whose `expires_at` is null never expires.
+    """
 
     notes: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+    add_tags: list[str] = msgspec.field(default_factory=list)
+    remove_tags: list[str] = msgspec.field(default_factory=list)
     expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
+
+    @classmethod
+    def of(cls, change: LabelChange) -> VersionPatch:
+        """The document of a change."""
+        return cls(
+            notes=_set(change.notes),
+            description=_set(change.description),
+            metadata=_set(change.metadata),
+            tags=UNSET if change.tags is None else list(change.tags),
+            add_tags=list(change.add_tags),
+            remove_tags=list(change.remove_tags),
+        )
+
+    def change(self) -> LabelChange:
+        """The change of the document."""
+        return LabelChange(
+            notes=_given(self.notes),
+            description=_given(self.description),
+            metadata=_given(self.metadata),
+            tags=None if self.tags is UNSET else tuple(self.tags),
+            add_tags=tuple(self.add_tags),
+            remove_tags=tuple(self.remove_tags),
+        )
+
+
+def _set(value: Value | None) -> Value | UnsetType:
+    return UNSET if value is None else value
+
+
+def _given(value: Value | UnsetType) -> Value | None:
+    return None if value is UNSET else value
 
 
 # --- entries

@@ -16,6 +16,7 @@ from indexer.errors import (
     Mismatch,
     NotFound,
     Protected,
+    RunEnded,
     Temporary,
     UnusableDataFolder,
     UsageError,
@@ -76,6 +77,7 @@ _SERVER_ERRORS: Final = 500
 STATUSES: Final[tuple[tuple[type[IndexerError], int], ...]] = (
     (UnusableDataFolder, 507),
     (Protected, 409),
+    (RunEnded, 409),
     (UsageError, 400),
     (AmbiguousSource, 400),
     (NotFound, 404),

@@ -50,6 +50,10 @@ class CommitOrder(Order, frozen=True, kw_only=True):
     notes: str | None = None
     expect: str | None = None
     ttl_s: Duration | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] = msgspec.field(default_factory=list)
+    run: str | None = None
 
     @classmethod
     def of(cls, request: CommitRequest) -> CommitOrder:
@@ -76,6 +80,10 @@ class CommitOrder(Order, frozen=True, kw_only=True):
             notes=request.notes,
             expect=request.expect,
             ttl_s=None if request.ttl is None else round(request.ttl.total_seconds()),
+            description=request.description,
+            metadata=request.metadata,
+            tags=list(request.tags),
+            run=request.run,
         )
 
     def request(self, name: ArtifactName) -> CommitRequest:
@@ -102,6 +110,10 @@ class CommitOrder(Order, frozen=True, kw_only=True):
             notes=self.notes,
             expect=self.expect,
             ttl=None if self.ttl_s is None else timedelta(seconds=self.ttl_s),
+            description=self.description,
+            metadata=self.metadata,
+            tags=tuple(self.tags),
+            run=self.run,
         )
 
     def read_manifest(self) -> Manifest:

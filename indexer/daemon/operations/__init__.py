@@ -9,12 +9,14 @@ from indexer.daemon.operations.about import about
 from indexer.daemon.operations.artifacts import ARTIFACTS
 from indexer.daemon.operations.jobs import JOBS
 from indexer.daemon.operations.retention import RETENTION
+from indexer.daemon.operations.runs import RUNS
 from indexer.daemon.operations.tracking import TRACKING
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *JOBS,
     *ARTIFACTS,
+    *RUNS,
     *RETENTION,
     *TRACKING,
-    *about((*JOBS, *ARTIFACTS, *RETENTION, *TRACKING)),
+    *about((*JOBS, *ARTIFACTS, *RUNS, *RETENTION, *TRACKING)),
 )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import Meta, UnsetType
 
 from indexer.daemon.dispatch import tag_of
 from indexer.daemon.operation import (
@@ -27,7 +27,12 @@ from indexer.daemon.operation import (
 )
 from indexer.daemon.problems import Malformed, PreconditionFailed
 from indexer.errors import CommitConflict
-from indexer.limits import CURSOR_CHARACTERS_MAX, PAGE_RESULTS_DEFAULT, PAGE_RESULTS_MAX
+from indexer.limits import (
+    CURSOR_CHARACTERS_MAX,
+    PAGE_RESULTS_DEFAULT,
+    PAGE_RESULTS_MAX,
+    TAG_CHARACTERS_MAX,
+)
 from indexer.protocols import ANYWHERE
 from indexer.records import Entry, VersionRecord
 from indexer.references import parse_project
@@ -39,6 +44,7 @@ from indexer.wire.artifacts import (
     AliasPatch,
     ArtifactDocument,
     ArtifactPage,
+    ArtifactPatch,
     EntryDocument,
     EntryPage,
     FolderDocument,
@@ -51,6 +57,18 @@ from indexer.wire.artifacts import (
 from indexer.wire.base import cursor_after, read_cursor
 
 
+class VersionsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page of an artifact's versions.
+
+    With `tag`, of those that have it; with `deleted`, what is kept of deleted ones too.
+    """
+
+    tag: Annotated[str, Meta(max_length=TAG_CHARACTERS_MAX)] | None = None
+    deleted: bool = False
+    after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
+
+
 class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which entries: those whose paths start with `prefix`, with `delimiter` one level of them."""
 
@@ -58,12 +76,6 @@ class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delimiter: Literal["/"] | None = None
     after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
-
-
-class VersionsQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
-    """Which page of an artifact's versions; with `deleted`, what is kept of deleted ones too."""
-
-    deleted: bool = False
 
 
 async def list_projects(parts: Parts, call: Call) -> Answer:
@@ -91,10 +103,23 @@ async def list_versions(parts: Parts, call: Call) -> Answer:
         call.name,
         after=number_of_cursor(query.after),
         limit=query.limit,
+        tag=query.tag,
         deleted=query.deleted,
     )
     after = cursor_after(str(found[-1].number)) if len(found) == query.limit else None
     return Answer(VersionPage(results=[VersionDocument.of(one) for one in found], next=after))
+
+
+async def get_artifact(parts: Parts, call: Call) -> Answer:
+    """Looks at an artifact."""
+    return Answer(ArtifactDocument.of(await parts.workspace.artifact(call.name)))
+
+
+async def change_artifact(parts: Parts, call: Call) -> Answer:
+    """Changes an artifact's description."""
+    patch: ArtifactPatch = call.body
+    changed = await parts.workspace.describe_artifact(call.name, patch.description)
+    return Answer(ArtifactDocument.of(changed))
 
 
 async def get_version(parts: Parts, call: Call) -> Answer:
@@ -103,19 +128,18 @@ async def get_version(parts: Parts, call: Call) -> Answer:
 
 
 async def change_version(parts: Parts, call: Call) -> Answer:
-    """Changes a version's notes, or when it expires."""
+    """Changes a version's notes, description, metadata and tags, or when it expires."""
     patch: VersionPatch = call.body
     version = await parts.workspace.version(call.ref)
     expect = None
     if wanted := call.headers.get(IF_MATCH.name):
         _check_tag(version, wanted)
-        expect = version.notes
-    if patch.notes is not UNSET:
-        with _precondition():
-            version = await parts.workspace.set_notes(
-                version.name, version.number, patch.notes, expect=expect
-            )
-    if patch.expires_at is not UNSET:
+        expect = version
+    with _precondition():
+        version = await parts.workspace.change_version(
+            version.name, version.number, patch.change(), expect=expect
+        )
+    if not isinstance(patch.expires_at, UnsetType):
         version = await parts.workspace.set_expiry(version.name, version.number, patch.expires_at)
     return Answer(VersionDocument.of(version), tag=_tag_of_version(version))
 
@@ -237,9 +261,14 @@ ARTIFACTS: Final = (
         "GET", f"{ARTIFACT}/versions", "List an artifact's versions", list_versions,
         {200: VersionPage}, query=VersionsQuery,
     ),
+    Operation("GET", ARTIFACT, "Look at an artifact", get_artifact, {200: ArtifactDocument}),
+    Operation(
+        "PATCH", ARTIFACT, "Describe an artifact", change_artifact,
+        {200: ArtifactDocument}, body=ArtifactPatch, problems=(415,),
+    ),
     Operation("GET", _VERSION, "Look at a version", get_version, {200: VersionDocument}),
     Operation(
-        "PATCH", _VERSION, "Change a version's notes, or when it expires", change_version,
+        "PATCH", _VERSION, "Change what is said of a version, or when it expires", change_version,
         {200: VersionDocument}, body=VersionPatch, problems=(412, 415), headers=(IF_MATCH,),
     ),
     Operation(
