@@ -35,7 +35,7 @@ from workers.clock import SystemClock
 from workers.threads import Threads
 
 SHARDS = [make_shard({f"{number}/a": number, f"{number}/b": 1}) for number in range(4)]
-SEEDS = 24
+SEEDS = 12
 COMMITS = 3
 SWITCHES, TICKS = 0.3, 0.1
 GRACES_S = (0.0, 0.0, 5_400.0)
