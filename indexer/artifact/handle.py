@@ -15,8 +15,10 @@ import pyarrow as pa
 
 from indexer.artifact.entries import read_entries
 from indexer.artifact.originals import Originals
+from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.manifest import Manifest
-from indexer.records import VersionRecord
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, VersionRecord
 from indexer.references import VersionRef, parse_reference
 from indexer.telemetry import Counters
 from indexer.workspace import Workspace
@@ -51,6 +53,21 @@ class Handle:
         """
         async for table in read_entries(self.workspace, await self.manifest(), prefix):
             yield table
+
+    async def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What it came from, and what came from it. See `Workspace.lineage`."""
+        return await self.workspace.lineage(self.ref, direction=direction, depth=depth)
+
+    async def change(self, change: LabelChange) -> VersionRecord:
+        """Changes what is said of it. See `Workspace.change_version`."""
+        return await self.workspace.change_version(self.record.name, self.record.number, change)
+
+    async def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> VersionRecord:
+        """Lets an alias mean it. See `Workspace.set_alias`."""
+        name, number = self.record.name, self.record.number
+        return await self.workspace.set_alias(name, alias, number, expect=expect)
 
     @property
     def is_of_moment(self) -> bool:
