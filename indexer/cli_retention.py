@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.cli_session import Session, common, show_record, version_of, with_session
+from indexer.cli_session import Session, common, find_version, show_version, with_session
 
 if TYPE_CHECKING:
     from indexer.records import VersionRecord
@@ -27,10 +27,10 @@ def ttl(session: Session, ref: str, time: str) -> None:
     expires_at = None if time == "none" else datetime.now(UTC) + duration_of(time)
 
     async def change(workspace: Workspace) -> VersionRecord:
-        version = await version_of(ref, workspace)
+        version = await find_version(ref, workspace)
         return await workspace.set_expiry(version.name, version.number, expires_at)
 
-    show_record(session, session.run(change))
+    show_version(session, session.run(change))
 
 
 @click.command(short_help="Delete a version.")
@@ -41,10 +41,10 @@ def rm(session: Session, ref: str) -> None:
     """Delete the version REF. Its number is not given again; its files go with 'indexer gc'."""
 
     async def remove(workspace: Workspace) -> VersionRecord:
-        version = await version_of(ref, workspace)
+        version = await find_version(ref, workspace)
         return await workspace.remove_version(version.name, version.number)
 
-    show_record(session, session.run(remove))
+    show_version(session, session.run(remove))
 
 
 @click.command(short_help="Delete what expired and what nobody needs.")
@@ -76,7 +76,7 @@ def gc(session: Session, *, is_dry_run: bool, grace: str) -> None:
 @with_session
 def protect(session: Session, artifact: str, name: str) -> None:
     """Let the alias NAME stay where it is, and its version with it."""
-    show_record(session, session.run(partial(_protect, artifact, name, protected=True)))
+    show_version(session, session.run(partial(_protect, artifact, name, protected=True)))
 
 
 @click.command("unprotect")
@@ -86,7 +86,7 @@ def protect(session: Session, artifact: str, name: str) -> None:
 @with_session
 def unprotect(session: Session, artifact: str, name: str) -> None:
     """Let the alias NAME move again."""
-    show_record(session, session.run(partial(_protect, artifact, name, protected=False)))
+    show_version(session, session.run(partial(_protect, artifact, name, protected=False)))
 
 
 async def _protect(

@@ -26,10 +26,10 @@ from indexer.pipeline.listing import Tile
 from indexer.pipeline.rows import Rows
 from indexer.pipeline.shard import Stretch
 from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import Tracker
+from indexer.protocols import Reach, Tracker
 from indexer.records import CommitResult, Consistency, ScanRecord, Snapshot, VersionRecord
 from indexer.references import ArtifactName
-from indexer.scan import Before, Reach, Scan, SourceScan
+from indexer.scan import Before, Scan, SourceScan
 from indexer.slice import SliceTools, assembling
 from indexer.sources import FILE_SCHEME, Source
 from indexer.telemetry import Counters

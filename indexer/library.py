@@ -8,24 +8,28 @@ Invariants
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from indexer.artifact.entries import shards_below, within
+from indexer.artifact.handle import Handle
+from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
-from indexer.records import VersionRecord
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, VersionRecord
 from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
 from indexer.telemetry import new_logger
-from indexer.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,39 +57,92 @@ class Version:
         that have a value. Raises `CorruptContent`.
         """
         wanted = prefix.encode() if isinstance(prefix, str) else prefix
-        with Portal(open_workspace(self.place, creates=False)) as portal:
-            manifest = portal.run(lambda workspace: workspace.manifest(self.digest))
-            for shard in shards_below(manifest, wanted):
-                table = portal.run(partial(_read_shard, shard.digest))
-                if (kept := within(table, wanted)).num_rows:
-                    yield kept
+        with self._opened() as portal:
+            tables: AsyncIterator[pa.Table] | None = None
+
+            async def following(handle: Handle) -> pa.Table | None:
+                nonlocal tables
+                tables = tables or handle.entries(wanted)
+                return await anext(tables, None)
+
+            while (table := portal.run(following)) is not None:
+                yield table
+
+    def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What the version came from, and what came from it, at most `depth` runs away."""
+        return self._run(lambda handle: handle.lineage(direction=direction, depth=depth))
+
+    def change(
+        self,
+        *,
+        notes: str | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+    ) -> Version:
+        """Changes what is said of the version, and returns it as it is then.
+
+        What is None stays as it is; `tags` take the place of those that it has. Raises
+        `InvalidSetting`, and `InvalidReference` for what is no tag.
+        """
+        change = LabelChange(
+            notes=notes,
+            description=description,
+            metadata=_copied(metadata),
+            tags=None if tags is None else tuple(tags),
+            add_tags=tuple(add_tags),
+            remove_tags=tuple(remove_tags),
+        )
+        return replace(self, record=self._run(lambda handle: handle.change(change)))
+
+    def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> Version:
+        """Lets `alias` mean this version, and returns it as it is then.
+
+        With `expect`, only while the alias is at the version of that number, or None: at no
+        version. Else raises `CommitConflict`.
+        """
+        return replace(
+            self, record=self._run(lambda handle: handle.set_alias(alias, expect=expect))
+        )
 
     def expire_after(self, ttl: timedelta | None) -> Version:
         """Lets the version expire so long from now, or never; as it is then."""
         expires_at = None if ttl is None else datetime.now(UTC) + ttl
-        record = self.record
-        with Portal(open_workspace(self.place, creates=False)) as portal:
-            changed = portal.run(
-                lambda workspace: workspace.set_expiry(record.name, record.number, expires_at)
-            )
-        return replace(self, record=changed)
+        return replace(self, record=self._run(lambda handle: handle.expire_at(expires_at)))
 
     def remove(self) -> None:
         """Deletes the version. Its number is not given again. Raises `Protected`."""
-        record = self.record
-        with Portal(open_workspace(self.place, creates=False)) as portal:
-            portal.run(lambda workspace: workspace.remove_version(record.name, record.number))
+        self._run(lambda handle: handle.remove())
+
+    @contextmanager
+    def _opened(self) -> Iterator[Portal[Handle]]:
+        """The version on a thread of its own, where its asynchronous verbs run."""
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Handle]:
+            async with open_workspace(self.place, creates=False) as workspace:
+                yield Handle(workspace, self.record)
+
+        with Portal(opened()) as portal:
+            yield portal
+
+    def _run(self, verb: Callable[[Handle], Coroutine[Any, Any, Result]]) -> Result:
+        """What a verb of the version comes to."""
+        with self._opened() as portal:
+            return portal.run(verb)
 
 
-class SnapshotSettings(TypedDict, total=False):
-    """Settings of a snapshot that may be given as arguments, by the names of the command's options.
+class ReachSettings(TypedDict, total=False):
+    """Settings of how sources are reached that may be given as arguments, by the names of the
+    command's options.
 
     What is left out, or None, comes from the environment, `indexer.toml` and the defaults.
     """
 
-    max_objects: int | None
-    on_limit: str | None
-    checksum: str | None
     in_flight: int | None
     requests_per_s: int | None
     profile: str | None
@@ -95,6 +152,14 @@ class SnapshotSettings(TypedDict, total=False):
     request_payer: str | None
     user_project: str | None
     symlinks: str | None
+
+
+class SnapshotSettings(ReachSettings, total=False):
+    """… and those of a snapshot."""
+
+    max_objects: int | None
+    on_limit: str | None
+    checksum: str | None
 
 
 def snapshot(
@@ -110,6 +175,10 @@ def snapshot(
     heads: bool = False,
     as_of: datetime | None = None,
     ttl: timedelta | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    run: str | None = None,
     data: str | Path | None = None,
     server: str | None = None,
     to: str | None = None,
@@ -119,9 +188,10 @@ def snapshot(
 
     `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
     for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When nothing
-    changed since the newest version, that one is returned, with `created` false. A new one expires
-    `ttl` after that. `data` or `server` say where it is made; `to` is the URL of a daemon that is
-    told of what is listed here. Raises what `indexer.errors` draws; then nothing was recorded.
+    changed since the newest version, that one is returned, with `created` false. It is of the run
+    with the id `run`, or of one of its own. A new one expires `ttl` after that. `data` or `server`
+    say where it is made; `to` is the URL of a daemon that is told of what is listed here. Raises
+    what `indexer.errors` draws; then nothing was recorded.
     """
     settings = settings_of({**_where(data, server), **given})
     order = order_of(
@@ -137,25 +207,36 @@ def snapshot(
         heads=heads,
         as_of=as_of,
         ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
+        description=description,
+        metadata=_copied(metadata),
+        tags=list(tags),
+        run=run,
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])
     with Portal(open_workspace(place, defaults=defaults_of(settings), to=to, log=log)) as portal:
         done = portal.run(lambda workspace: workspace.snapshot(order))
     return Version(
-        done.result.version, place if to is None else Place(place.data, to), done.result.created
+        done.result.version,
+        place if to is None else replace(place, server=to),
+        done.result.created,
     )
 
 
 def open(  # noqa: A001 - as in `io.open`
-    ref: str, *, data: str | Path | None = None, server: str | None = None
+    ref: str,
+    *,
+    data: str | Path | None = None,
+    server: str | None = None,
+    **given: Unpack[ReachSettings],
 ) -> Version:
     """The version that `ref` names: `project/artifact:v3`, `:latest`, an alias, `@sha256:…`.
 
-    Raises `InvalidReference` and `NoSuchVersion`.
+    The settings say how its objects are reached when they are read; what they leave open is as it
+    was when the version was made. Raises `InvalidReference` and `NoSuchVersion`.
     """
     wanted = parse_reference(ref)
-    place = place_of(settings_of(_where(data, server)))
+    place = place_of(settings_of({**_where(data, server), **given}))
     with Portal(open_workspace(place, creates=False)) as portal:
         record = portal.run(lambda workspace: workspace.version(wanted))
     return Version(record, place)
@@ -166,9 +247,9 @@ def _mounted(mount: str, source: str) -> str:
     return f"{mount}={parse_source(located(source))}"
 
 
+def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if metadata is None else dict(metadata)
+
+
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:
     return {"data": None if data is None else str(data), "server": server}
-
-
-async def _read_shard(digest: str, workspace: Workspace) -> pa.Table:
-    return await workspace.shard(digest)

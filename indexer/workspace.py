@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from indexer.limits import CATALOG_ROWS_MAX, LINEAGE_DEPTH_DEFAULT, PAGE_RESULTS_DEFAULT
 from indexer.manifest import Manifest
-from indexer.protocols import ANYWHERE
+from indexer.protocols import ANYWHERE, Servers
 from indexer.records import (
     ArtifactRecord,
     Direction,
@@ -32,6 +33,7 @@ from indexer.records import (
     RunRecord,
     RunRequest,
     RunState,
+    ScanSummary,
     Snapshot,
     VersionRecord,
 )
@@ -98,6 +100,20 @@ class Workspace(Protocol):
 
     async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
         """Those of an artifact's aliases that are protected."""
+        ...
+
+    async def scans(
+        self, ref: VersionRef, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ScanSummary]:
+        """The scans of a version, first the one that created it, those after the id `after`."""
+        ...
+
+    async def tiling(self, ref: VersionRef, scan_id: int) -> bytes:
+        """What was listed by one of a version's scans, as JSON: see `ScanRecord`."""
+        ...
+
+    def servers(self) -> AbstractAsyncContextManager[Servers]:
+        """What reaches, from this process, the servers that sources are on."""
         ...
 
     async def manifest(self, digest: str) -> Manifest:

@@ -96,11 +96,11 @@ class MemoryTracker:
             check_repeated(request, first)
             return first
         wandb = self._wandb_digest(request.manifest)
+        if request.run is not None:
+            check_open(await self.run(request.run))
         artifact = self._artifacts.get(request.name)
         type_name = type_of(request.name, artifact.type if artifact else None, request.type)
         artifact = artifact or _Artifact(type_name)
-        if request.run is not None:
-            check_open(await self.run(request.run))
         is_partial = request.scan.consistency is Consistency.PARTIAL
         newest = _newest(artifact, partial=is_partial)
         before = None if newest is None else artifact.versions[newest]

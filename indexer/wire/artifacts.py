@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -17,6 +18,7 @@ from indexer.records import (
     Folder,
     LabelChange,
     ProjectRecord,
+    ScanSummary,
     VersionRecord,
 )
 from indexer.references import ArtifactName
@@ -184,12 +186,55 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
         )
 
 
+class ScanSummaryDocument(Answer, frozen=True, kw_only=True):
+    """A scan that created a version, or confirmed it.
+
+    `sources` are what each source was opened with, `statistics` figures for people.
+    """
+
+    id: int
+    run: str
+    created: bool
+    started_at: datetime
+    finished_at: datetime
+    listed: int
+    consistency: Consistency
+    tiling: str
+    statistics: dict[str, Any]
+    sources: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, scan: ScanSummary) -> ScanSummaryDocument:
+        """The document of a record."""
+        fields = dataclasses.asdict(scan)
+        return cls(run=fields.pop("run_id"), **fields)
+
+    def record(self) -> ScanSummary:
+        """The record of the document."""
+        fields = msgspec.structs.asdict(self)
+        return ScanSummary(run_id=fields.pop("run"), **fields)
+
+
+class ScanPage(Answer, frozen=True, kw_only=True):
+    """Scans in the order of time; `next` continues after them."""
+
+    results: list[ScanSummaryDocument]
+    next: str | None
+
+
 class AliasDocument(Answer, frozen=True, kw_only=True):
     """An alias and the version that it means."""
 
     alias: str
     ref: str
     protected: bool
+
+
+class TagDocument(Answer, frozen=True, kw_only=True):
+    """A tag and a version that has it."""
+
+    tag: str
+    ref: str
 
 
 class ProjectPage(Answer, frozen=True, kw_only=True):

@@ -141,6 +141,13 @@ class LinkPage(Answer, frozen=True, kw_only=True):
     next: str | None
 
 
+class RunShown(RunDocument, frozen=True, kw_only=True):
+    """A run, with all that it used, and that it made or found unchanged."""
+
+    inputs: list[LinkDocument]
+    outputs: list[LinkDocument]
+
+
 class EdgeDocument(Answer, frozen=True, kw_only=True):
     """What a run, by its id, has to do with a version, by its reference."""
 
