@@ -192,8 +192,11 @@ class Client:
         ) as servers:
             yield servers
 
+    async def root(self, digest: str) -> bytes:
+        return await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
+
     async def manifest(self, digest: str) -> Manifest:
-        root = await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
+        root = await self.root(digest)
         manifest = read_manifest(root)
         if manifest.digest != digest:
             raise CorruptContent(f"{self.url} gave another manifest than {digest}.")

@@ -180,6 +180,9 @@ NAMES_SUGGESTED_MAX: Final = 5
 NAMES_COMPARED_MAX: Final = 500
 """Names that an error offers in place of a wrong one, and how many it looks through for them."""
 
+FAULTS_SHOWN_MAX: Final = 20
+"""Faults of one kind that are told one by one; of the others there is the number."""
+
 PREVIEW_PATHS_MAX: Final = 20
 """Paths that a dry run shows of what would be kept, and of what would be left out."""
 
