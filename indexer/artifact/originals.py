@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from indexer.entries import source_of
+from indexer.entries import source_of, uri_of
 from indexer.keyspace import Key
 from indexer.manifest import Manifest
 from indexer.objects import Checksum, Head, Pin, pin_of
@@ -99,6 +99,10 @@ class Originals:
         reach = servers.reach(options or servers.options, counters or Counters(), records)
         async with AsyncExitStack() as stack:
             yield cls(manifest, reach, stack)
+
+    def uri_of(self, original: Original) -> str:
+        """The URI of an object."""
+        return original.uri or uri_of(self._sources, original.path)
 
     async def place(self, original: Original) -> tuple[Store, Key]:
         """The store of an object, and its key there.
