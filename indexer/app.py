@@ -207,7 +207,7 @@ class App:
         return await self.catalog.tracker.root(digest)
 
     async def shard(self, digest: str) -> pa.Table:
-        return await self.catalog.content.shard(digest)
+        return await self.catalog.tracker.shard(digest)
 
     async def children(
         self,

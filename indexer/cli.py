@@ -24,6 +24,7 @@ from indexer import __version__
 from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
 from indexer.cli_session import Command, NobodyReads, Session, common, connection, with_session
+from indexer.cli_verify import verify
 from indexer.errors import IndexerError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(jobs)
+cli.add_command(verify)
 
 
 def snapshot_options(command: Command) -> Command:

@@ -39,6 +39,7 @@ from indexer.records import (
     ProjectRecord,
     ScanSummary,
     Snapshot,
+    StructureReport,
     VersionRecord,
 )
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_server
@@ -64,6 +65,7 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from indexer.wire.verification import StructureDocument
 from workers.clock import SystemClock
 from workers.threads import Threads
 
@@ -201,6 +203,11 @@ class Client:
         if manifest.digest != digest:
             raise CorruptContent(f"{self.url} gave another manifest than {digest}.")
         return manifest
+
+    async def prove(self, ref: VersionRef) -> StructureReport:
+        """What the daemon proves of a version. `Handle.verify_structure` does it here instead."""
+        path = f"{_version_path(ref)}/verify"
+        return (await self._remote.get(path, StructureDocument)).record()
 
     async def shard(self, digest: str) -> pa.Table:
         data = await self._remote.get_bytes(f"/shards/{_segment(digest)}")

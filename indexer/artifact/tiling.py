@@ -55,6 +55,14 @@ class Tiling:
         """How many entries the version has by it."""
         return sum(tile.kept for tile in self.tiles) - self.gone
 
+    def spreads(self, sources: int) -> list[float]:
+        """By source, how many objects were listed for each entry that was kept."""
+        listed, kept = [0] * sources, [0] * sources
+        for tile in (tile for tile in self.tiles if tile.source < sources):
+            listed[tile.source] += tile.listed
+            kept[tile.source] += tile.kept
+        return [max(1.0, a / max(1, b)) for a, b in zip(listed, kept, strict=True)]
+
 
 class _Tile(msgspec.Struct, frozen=True):
     after: str | None

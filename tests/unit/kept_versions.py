@@ -104,9 +104,7 @@ def kept(
     made = [shard_of(paths[start:end]) for start, end in pairwise(bounds)]
     manifest = Manifest(sources, tuple(ref for ref, _ in made))
     record = version_of(manifest)
-    scan = ScanSummary(
-        0, "run", True, NOON, NOON, len(paths), Consistency.WINDOW, "blob", {}, []
-    )  # fmt: skip
+    scan = summary_of(len(paths), Consistency.WINDOW)
     tiling = json.dumps(tiling_of(paths)).encode()
     return Kept(manifest, {ref.digest: data for ref, data in made}, [tiling], record, scan)
 
@@ -167,8 +165,21 @@ def version_of(manifest: Manifest) -> VersionRecord:
 def kept_of(request: CommitRequest, version: VersionRecord, shards: dict[str, bytes]) -> Kept:
     """What a commit has a workspace keep."""
     scan = request.scan
-    summary = ScanSummary(
-        0, "run", True, scan.started_at, scan.finished_at, scan.listed, scan.consistency, "blob",
-        scan.statistics, scan.sources,
-    )  # fmt: skip
+    summary = summary_of(scan.listed, scan.consistency)
     return Kept(request.manifest, shards, [scan.tiling], version, summary)
+
+
+def summary_of(listed: int, consistency: Consistency) -> ScanSummary:
+    """A scan that made a version."""
+    return ScanSummary(
+        id=0,
+        run_id="run",
+        created=True,
+        started_at=NOON,
+        finished_at=NOON,
+        listed=listed,
+        consistency=consistency,
+        tiling="blob",
+        statistics={},
+        sources=[],
+    )
