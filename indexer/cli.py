@@ -41,6 +41,7 @@ from indexer.cli_session import (
     show_version,
     with_session,
 )
+from indexer.cli_verify import verify
 from indexer.errors import IndexerError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-for each in (alias, tag, note, describe, metadata, runs, lineage, ttl, rm, gc, serve, jobs):
+for each in (alias, tag, note, describe, metadata, runs, lineage, verify):
+    cli.add_command(each)
+for each in (ttl, rm, gc, serve, jobs):
     cli.add_command(each)
 for each in (protect, unprotect):
     alias.add_command(each)

@@ -95,6 +95,11 @@ class CatalogTracker:
             del self._manifests[next(iter(self._manifests))]
         return manifest
 
+    async def root(self, digest: str) -> bytes:
+        """The bytes of a manifest as they are on the disk now. Raises `CorruptContent`."""
+        await self._database.read(require_manifest, digest)
+        return await self._content.get(_blob_of(digest))
+
     async def missing(self, digests: Sequence[str]) -> set[str]:
         files = {_file_of(digest): digest for digest in digests}
         return {files[name] for name in await self._files.keep(list(files))}
