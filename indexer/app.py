@@ -224,8 +224,11 @@ class App:
     async def manifest(self, digest: str) -> Manifest:
         return await self.catalog.tracker.manifest(digest)
 
+    async def root(self, digest: str) -> bytes:
+        return await self.catalog.tracker.root(digest)
+
     async def shard(self, digest: str) -> pa.Table:
-        return await self.catalog.content.shard(digest)
+        return await self.catalog.tracker.shard(digest)
 
     async def children(
         self,

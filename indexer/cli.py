@@ -39,6 +39,7 @@ from indexer.cli_session import (
     show_version,
     with_session,
 )
+from indexer.cli_verify import verify
 from indexer.errors import IndexerError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-for each in (alias, tag, note, describe, metadata, runs, lineage, serve, jobs):
+for each in (alias, tag, note, describe, metadata, runs, lineage, verify, serve, jobs):
     cli.add_command(each)
 
 

@@ -55,6 +55,7 @@ from indexer.records import (
     RunState,
     ScanSummary,
     Snapshot,
+    StructureReport,
     VersionRecord,
 )
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_server
@@ -84,6 +85,7 @@ from indexer.wire.jobs import (
     SnapshotOrder,
 )
 from indexer.wire.runs import LineageDocument, LinkPage, RunDocument, RunPage, RunPatch, UseOrder
+from indexer.wire.verification import StructureDocument
 from workers.clock import SystemClock
 from workers.threads import Threads
 
@@ -221,12 +223,20 @@ class Client:
         ) as servers:
             yield servers
 
+    async def root(self, digest: str) -> bytes:
+        return await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
+
     async def manifest(self, digest: str) -> Manifest:
-        root = await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
+        root = await self.root(digest)
         manifest = read_manifest(root)
         if manifest.digest != digest:
             raise CorruptContent(f"{self.url} gave another manifest than {digest}.")
         return manifest
+
+    async def prove(self, ref: VersionRef) -> StructureReport:
+        """What the daemon proves of a version. `Handle.verify_structure` does it here instead."""
+        path = f"{_version_path(ref)}/verify"
+        return (await self._remote.get(path, StructureDocument)).record()
 
     async def shard(self, digest: str) -> pa.Table:
         data = await self._remote.get_bytes(f"/shards/{_segment(digest)}")

@@ -12,13 +12,15 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from indexer.artifact.handle import Handle
+from indexer.artifact.verify import ReferenceReport, Selection
+from indexer.globs import Filters
 from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
 from indexer.protocols import ANYWHERE
-from indexer.records import Direction, LabelChange, Lineage, VersionRecord
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
@@ -55,7 +57,7 @@ class Version:
         A table is read, and verified, when it is asked for; columns are those of `page.SCHEMA`
         that have a value. Raises `CorruptContent`.
         """
-        wanted = prefix.encode() if isinstance(prefix, str) else prefix
+        wanted = _encoded(prefix)
         with self._opened() as portal:
             tables: AsyncIterator[pa.Table] | None = None
 
@@ -107,6 +109,38 @@ class Version:
         return replace(
             self, record=self._run(lambda handle: handle.set_alias(alias, expect=expect))
         )
+
+    @overload
+    def verify(self, *, structure: Literal[True]) -> StructureReport: ...
+
+    @overload
+    def verify(
+        self,
+        *,
+        structure: Literal[False] = False,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> ReferenceReport: ...
+
+    def verify(
+        self,
+        *,
+        structure: bool = False,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> StructureReport | ReferenceReport:
+        """Whether its objects can still be fetched, found out without reading them.
+
+        With `structure`, whether what is kept of it is whole; then no store is asked. The report's
+        `is_right` says it in one word. Entries are looked at whose paths start with `prefix` and
+        that the globs keep.
+        """
+        if structure:
+            return self._run(lambda handle: handle.verify_structure())
+        selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        return self._run(lambda handle: handle.verify(selection))
 
     @contextmanager
     def _opened(self) -> Iterator[Portal[Handle]]:
@@ -228,6 +262,10 @@ def open(  # noqa: A001 - as in `io.open`
     with Portal(open_workspace(place, creates=False)) as portal:
         record = portal.run(lambda workspace: workspace.version(wanted))
     return Version(record, place)
+
+
+def _encoded(path: str | bytes) -> bytes:
+    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
 
 
 def _mounted(mount: str, source: str) -> str:

@@ -180,6 +180,18 @@ NAMES_SUGGESTED_MAX: Final = 5
 NAMES_COMPARED_MAX: Final = 500
 """Names that an error offers in place of a wrong one, and how many it looks through for them."""
 
+LISTING_COST_HEADS: Final = 12
+"""How many HEADs a page of a listing is worth: S3 and GCS charge 12.5 times as much for it, and it
+takes a server some ten times as long."""
+
+HEADS_AT_ONCE_MAX: Final = 64
+SHARDS_VERIFIED_AT_ONCE: Final = 4
+"""Objects of one shard that are asked for at once, and shards that are gone through side by side;
+how many requests there may be in all is for the caps and limiters of the server to say."""
+
+FAULTS_SHOWN_MAX: Final = 20
+"""Faults of one kind that are told one by one; of the others there is the number."""
+
 PREVIEW_PATHS_MAX: Final = 20
 """Paths that a dry run shows of what would be kept, and of what would be left out."""
 

@@ -343,3 +343,37 @@ class FolderPage:
 
     children: tuple[Entry | Folder, ...]
     next: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a version's structure, and what `said` proves.
+
+    `looked_at` is how many things it has looked at, None where it could not be made. `wrong` is how
+    many of them are wrong; `faults` says of the first ones why.
+    """
+
+    name: str
+    said: str
+    looked_at: int | None
+    wrong: int = 0
+    faults: tuple[str, ...] = ()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it was made, and found nothing wrong."""
+        return self.looked_at is not None and not self.wrong
+
+
+@dataclass(frozen=True, slots=True)
+class StructureReport:
+    """What was proven of a version without asking a store; `notices` say what that is worth."""
+
+    ref: str
+    checks: tuple[Check, ...]
+    notices: tuple[str, ...] = ()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every check was made, and nothing is wrong."""
+        return all(check.is_right for check in self.checks)

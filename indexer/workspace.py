@@ -112,6 +112,13 @@ class Workspace(Protocol):
         """The manifest of a version, by its digest."""
         ...
 
+    async def root(self, digest: str) -> bytes:
+        """The canonical bytes of a version's manifest as they are kept, to be looked at anew.
+
+        Raises `CorruptContent`.
+        """
+        ...
+
     async def shard(self, digest: str) -> pa.Table:
         """The rows of a shard, verified."""
         ...

@@ -15,10 +15,14 @@ import pyarrow as pa
 
 from indexer.artifact.entries import read_entries
 from indexer.artifact.originals import Originals
+from indexer.artifact.structure import verify_structure
+from indexer.artifact.tiling import read_tiling
+from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
+from indexer.errors import CorruptContent
 from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.manifest import Manifest
 from indexer.protocols import ANYWHERE
-from indexer.records import Direction, LabelChange, Lineage, VersionRecord
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import VersionRef, parse_reference
 from indexer.telemetry import Counters
 from indexer.workspace import Workspace
@@ -68,6 +72,45 @@ class Handle:
         """Lets an alias mean it. See `Workspace.set_alias`."""
         name, number = self.record.name, self.record.number
         return await self.workspace.set_alias(name, alias, number, expect=expect)
+
+    async def verify_structure(self, counters: Counters | None = None) -> StructureReport:
+        """Proves, without asking a store, that what is kept of the version is whole."""
+        return await verify_structure(self.workspace, self.record, counters)
+
+    async def verify(
+        self,
+        selection: Selection | None = None,
+        *,
+        tell: Tell | None = None,
+        counters: Counters | None = None,
+    ) -> ReferenceReport:
+        """Looks whether its objects can still be fetched, without reading them.
+
+        `tell` is called for each that cannot, in the order of their paths.
+        """
+        report = ReferenceReport(str(self.ref))
+        manifest = await self.manifest()
+        async with self.originals(counters) as originals:
+            await verify_references(
+                self.workspace,
+                manifest,
+                originals,
+                report,
+                selection=selection or Selection(),
+                as_of=self.record.as_of,
+                spreads=await self._spreads(len(manifest.sources)),
+                tell=tell,
+                counters=counters,
+            )
+        return report
+
+    async def _spreads(self, sources: int) -> list[float]:
+        """By source, how many objects were listed for each entry; nothing where it is not known."""
+        created, *_ = await self.workspace.scans(self.ref, limit=1)
+        try:
+            return read_tiling(await self.workspace.tiling(self.ref, created.id)).spreads(sources)
+        except CorruptContent:
+            return []
 
     @property
     def is_of_moment(self) -> bool:

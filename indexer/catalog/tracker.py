@@ -61,8 +61,7 @@ class CatalogTracker:
         return await self._database.read(_parent, name, partial)
 
     async def manifest(self, digest: str) -> Manifest:
-        if not await self._database.read(find_wandb_digest, digest):
-            raise NoSuchVersion(f"there is no version with the digest {digest}.")
+        await self._require(digest)
         manifest = self._manifests.pop(digest, None)
         if manifest is None:
             root = await self._content.get(_blob_of(digest))
@@ -72,6 +71,15 @@ class CatalogTracker:
         while len(self._manifests) > MANIFESTS_KEPT_MAX:
             del self._manifests[next(iter(self._manifests))]
         return manifest
+
+    async def root(self, digest: str) -> bytes:
+        """The bytes of a manifest as they are on the disk now. Raises `CorruptContent`."""
+        await self._require(digest)
+        return await self._content.get(_blob_of(digest))
+
+    async def _require(self, digest: str) -> None:
+        if not await self._database.read(find_wandb_digest, digest):
+            raise NoSuchVersion(f"there is no version with the digest {digest}.")
 
     async def missing(self, digests: Sequence[str]) -> set[str]:
         files = {_file_of(digest): digest for digest in digests}

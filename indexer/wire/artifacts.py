@@ -336,7 +336,7 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
     def of(cls, entry: Entry) -> EntryDocument:
         """The document of an entry."""
         return cls(
-            **_path_fields(entry.path),
+            **path_fields(entry.path),
             size=entry.size,
             uri=entry.uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
             etag=entry.etag,
@@ -377,7 +377,7 @@ class FolderDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="f
     @classmethod
     def of(cls, folder: Folder) -> FolderDocument:
         """The document of a folder."""
-        return cls(**_path_fields(folder.path), objects=folder.objects, bytes=folder.size_bytes)
+        return cls(**path_fields(folder.path), objects=folder.objects, bytes=folder.size_bytes)
 
     def record(self) -> Folder:
         """The folder of the document."""
@@ -394,7 +394,8 @@ class EntryPage(Answer, frozen=True, kw_only=True):
     next: str | None
 
 
-def _path_fields(path: bytes) -> dict[str, str]:
+def path_fields(path: bytes) -> dict[str, str]:
+    """A path as a document's `path`, or its `path_base64` where it is no UTF-8."""
     try:
         return {"path": path.decode()}
     except UnicodeDecodeError:

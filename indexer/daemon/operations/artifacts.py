@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from indexer.artifact.structure import verify_structure
 from indexer.daemon.dispatch import tag_of
 from indexer.daemon.operation import (
     ALIAS_IF_MATCH,
@@ -57,6 +58,7 @@ from indexer.wire.artifacts import (
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
+from indexer.wire.verification import StructureDocument
 
 SCAN_ID_PATTERN: Final = re.compile(r"[0-9]{1,18}")
 
@@ -177,6 +179,12 @@ async def get_tiling(parts: Parts, call: Call) -> Answer:
     return Answer(await parts.workspace.tiling(call.ref, int(scan_id)), immutable=True)
 
 
+async def verify_version(parts: Parts, call: Call) -> Answer:
+    """Proves that what is kept of a version is whole; no store is asked."""
+    version = await parts.workspace.version(call.ref)
+    return Answer(StructureDocument.of(await verify_structure(parts.workspace, version)))
+
+
 async def list_aliases(parts: Parts, call: Call) -> Answer:
     """Lists an artifact's aliases by name."""
     found = await parts.workspace.aliases(call.name)
@@ -270,6 +278,10 @@ ARTIFACTS: Final = (
     Operation(
         "GET", f"{_VERSION}/scans/{{scan}}/tiling", "Get what a scan listed", get_tiling,
         {200: JSON_TYPE}, problems=(422,),
+    ),
+    Operation(
+        "GET", f"{_VERSION}/verify", "Prove that what is kept of a version is whole",
+        verify_version, {200: StructureDocument},
     ),
     Operation(
         "GET", f"{ARTIFACT}/aliases", "List an artifact's aliases", list_aliases,
