@@ -257,15 +257,16 @@ def ls(
     from indexer.references import parse_name, parse_project, parse_reference
 
     console = session.console
-    if target is not None and (":" in target or "@" in target) and tag is None:
+    is_version = target is not None and (":" in target or "@" in target)
+    if (tag is not None or deleted) and (target is None or "/" not in target or is_version):
+        raise InvalidSetting(
+            "--tag and --deleted select versions: name an artifact, as in project/artifact."
+        )
+    if target is not None and is_version:
         session.run(partial(_list_entries, console, parse_reference(target), prefix))
         return
     if prefix:
         raise InvalidSetting("--prefix selects entries: name a version, as in project/artifact:v3.")
-    if (tag is not None or deleted) and "/" not in (target or ""):
-        raise InvalidSetting(
-            "--tag and --deleted select versions: name an artifact, as in project/artifact."
-        )
     if target is None:
         views.show_projects(console, session.run(_projects))
     elif "/" in target:

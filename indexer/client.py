@@ -26,7 +26,12 @@ import pyarrow as pa
 from indexer.commit_rules import check_labels
 from indexer.content import decode_shard
 from indexer.errors import CorruptContent, IndexerError
-from indexer.label_rules import check_change, check_run_change
+from indexer.label_rules import (
+    check_change,
+    check_description,
+    check_run_change,
+    check_use_as,
+)
 from indexer.limits import (
     CATALOG_ROWS_MAX,
     JOB_CANCEL_TIMEOUT_S,
@@ -323,6 +328,7 @@ class Client:
         return await self._change("PATCH", path, VersionPatch.of(change), headers)
 
     async def describe_artifact(self, name: ArtifactName, description: str) -> ArtifactRecord:
+        check_description(description)
         order = ArtifactPatch(description=description)
         return (await self._remote.send("PATCH", _path(name), ArtifactDocument, order)).record()
 
@@ -357,6 +363,8 @@ class Client:
         return await self._tracker.finish_run(run_id, state)
 
     async def use(self, ref: VersionRef, run_id: str, use_as: str | None = None) -> VersionRecord:
+        if use_as is not None:
+            check_use_as(use_as)
         # Asked twice, an alias might mean another version the second time.
         version = await self.version(ref)
         order = UseOrder(ref=version.ref, use_as=use_as)

@@ -35,7 +35,7 @@ Seen = TypeVar("Seen")
 
 ITS_OWN = (
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?", "TIME"),
-    (r'("run": "|run +)[0-9a-f]+', r"\1RUN"),
+    (r"\b[0-9a-f]{16}\b", "RUN"),
     (r"\d+\.\d\d s \([\d,]+ a second, [\d,]+ requests\)", "SECONDS"),
     (r'"requests": \d+', '"requests": N'),
     (r'"elapsed_s": [\d.]+', '"elapsed_s": SECONDS'),
