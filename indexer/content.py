@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 from indexer.errors import CorruptContent
 from indexer.page import (
     SCHEMA,
-    is_ascending,
-    paths_of,
+    ascends,
     rows_digest,
     with_all_columns,
     without_null_columns,
@@ -68,7 +67,7 @@ def decode_shard(data: bytes, digest: str) -> pa.Table:
         raise CorruptContent(f"shard {digest} is not readable: {error}") from error
     if rows_digest(table) != digest:
         raise CorruptContent(f"the rows of shard {digest} do not have that digest")
-    if not is_ascending(paths_of(table)):
+    if not ascends(table):
         raise CorruptContent(f"the rows of shard {digest} are not in key order")
     return table
 
