@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from indexer.records import Entry
@@ -54,16 +54,18 @@ def no_tallies() -> dict[ChangeKind, Tally]:
 
 @dataclass(frozen=True, slots=True)
 class DiffSummary:
-    """How much changed, and what of it was found by reading how much.
+    """How much changed between two manifests, by their digests, and how much was read for it.
 
     `has_renames` is false where more was added and removed than can be held while renames are
     looked for; then nothing is `renamed`. `shards` are those of both versions.
     """
 
-    tallies: Tallies = field(default_factory=no_tallies)
-    has_renames: bool = True
-    shards: int = 0
-    shards_read: int = 0
+    before: str
+    after: str
+    tallies: Tallies
+    has_renames: bool
+    shards: int
+    shards_read: int
 
     @property
     def changes(self) -> int:

@@ -1,6 +1,7 @@
 """The command: arguments in, results on standard output, one sentence and an exit code on errors.
 
-    indexer snapshot | artifact put | ls | show | alias | note | doctor | serve | jobs | completion
+    indexer snapshot | artifact put | ls | show | diff | alias | note | doctor | serve | jobs
+    indexer completion
 
 Invariants
   * Standard output is data; progress, logs and errors go to standard error.
@@ -23,6 +24,7 @@ import click
 from indexer import __version__
 from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
+from indexer.cli_diff import diff
 from indexer.cli_session import Command, NobodyReads, Session, common, connection, with_session
 from indexer.errors import IndexerError, InvalidSetting
 
@@ -43,9 +45,9 @@ def main() -> None:
         # Names and notes are any Unicode, and what reads them may take ASCII alone.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        cli.main(prog_name="indexer", standalone_mode=False)
+        # What a command returns is the code that it left with, if it left early.
+        code = cli.main(prog_name="indexer", standalone_mode=False) or 0
         sys.stdout.flush()
-        code = 0
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -99,6 +101,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(jobs)
+cli.add_command(diff)
 
 
 def snapshot_options(command: Command) -> Command:

@@ -61,7 +61,8 @@ def decode_shard(data: bytes, digest: str) -> pa.Table:
     they do not have the digest.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
+        # Not `read_table`, which goes by way of a data set: that takes three times as long.
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         table = without_null_columns(table.select(SCHEMA.names).cast(SCHEMA).combine_chunks())
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise CorruptContent(f"shard {digest} is not readable: {error}") from error

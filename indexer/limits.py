@@ -391,8 +391,8 @@ DIFF_SHARDS_AT_ONCE: Final = 8
 """Shards of two versions that are read and compared at once: one of mean size is some 2 MB as a
 table, the largest 20, and is held twice while it is."""
 
-DIFF_HELD_BYTES_MAX: Final = 64 * MIB
-"""Changes that are held of a diff, some 200,000 of usual keys. Beyond that pages read shards anew;
+DIFF_HELD_BYTES_MAX: Final = 32 * MIB
+"""Changes that are held of a diff, some 100,000 of usual keys. Beyond that pages read shards anew;
 and where what was added and removed is more by itself, renames are not looked for."""
 
 DIFF_PAGE_SHARDS_MAX: Final = 64

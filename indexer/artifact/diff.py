@@ -7,8 +7,9 @@
 Invariants
   * Only shards are read that one version has and the other has not, and that can hold the prefix.
     The cost follows what changed, not what there is.
-  * What is held is bounded: `DIFF_SHARDS_AT_ONCE` shards while they are compared, and
-    `DIFF_HELD_BYTES_MAX` of changes. Where there are more, what is asked for is compared anew.
+  * What is held is bounded: `DIFF_SHARDS_AT_ONCE` shards while they are compared, what changed
+    in the last ones of them, and `DIFF_HELD_BYTES_MAX` of changes. Where there are more, what is
+    asked for is compared anew.
   * The same two versions give the same answer, whoever asks and in whatever pages.
   * A rename is one within the prefix: what came from or went elsewhere was added or removed.
 """
@@ -18,7 +19,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,6 +52,9 @@ from indexer.manifest import Manifest, ShardRef
 from indexer.page import empty_page
 from workers.errors import single_error
 from workers.threads import Threads
+
+Batch: TypeAlias = tuple[Span, ...]
+"""Spans that are read and compared at once."""
 
 _MOVES = [str(ChangeKind.ADDED), str(ChangeKind.REMOVED)]
 
@@ -90,11 +95,13 @@ async def find_diff(
     """
     sides = Sides(shards, old, new, prefix, threads, limits or DiffLimits())
     spans = list(spans_of(old, new, prefix, sides.limits.shards_at_once))
+    batches = list(_batches(spans, sides.limits.shards_at_once))
     tallies, held = no_tallies(), _Held(sides.limits.held_bytes_max)
-    async for _, changes in _compared(sides, spans):
-        for kind, tally in tallies_of(changes).items():
-            tallies[kind] += tally
-        held.add(changes)
+    for batch in batches:
+        for changes in await _compare_all(sides, batch):
+            for kind, tally in tallies_of(changes).items():
+                tallies[kind] += tally
+            held.add(changes)
     moves = held.moves()
     renames = Renames()
     if moves is not None:
@@ -102,12 +109,14 @@ async def find_diff(
     _take_renames(tallies, renames)
     read = {shard.digest for span in spans for shard in (*span.old, *span.new)}
     summary = DiffSummary(
+        before=old.digest,
+        after=new.digest,
         tallies=tallies,
         has_renames=moves is not None,
         shards=len(old.shards) + len(new.shards),
         shards_read=len(read),
     )
-    return Diff(sides, spans, summary, renames, held.everything())
+    return Diff(sides, batches, summary, renames, held.everything())
 
 
 class Diff:
@@ -116,16 +125,26 @@ class Diff:
     def __init__(
         self,
         sides: Sides,
-        spans: Sequence[Span],
+        batches: Sequence[Batch],
         summary: DiffSummary,
         renames: Renames,
         held: pa.Table | None,
     ) -> None:
         self.summary = summary
         self._sides = sides
-        self._spans = spans
+        self._batches = batches
         self._renames = renames
         self._held = held
+        self._last: tuple[Batch, Sequence[pa.Table]] = ((), ())
+
+    def over(self, shards: Shards, threads: Threads) -> Diff:
+        """The same diff, reading there from now on what it does not hold."""
+        sides = replace(self._sides, shards=shards, threads=threads)
+        return Diff(sides, self._batches, self.summary, self._renames, self._held)
+
+    def at_hand(self, kinds: Sequence[ChangeKind] = ()) -> pa.Table | None:
+        """The changes of these kinds, or all, as one table; None where they are not held."""
+        return None if self._held is None else self._wanted(self._held, kinds, None)
 
     async def tables(
         self, kinds: Sequence[ChangeKind] = (), after: bytes | None = None
@@ -157,7 +176,7 @@ class Diff:
                     # The piece has more, and there is at least one in what was taken.
                     following = found[-1].column("path")[-1].as_py()
                     break
-                if span is None or span is self._spans[-1]:
+                if span is None or span is self._batches[-1][-1]:
                     break
                 shards_left -= span.shards
                 if room <= 0 or shards_left <= 0:
@@ -191,11 +210,14 @@ class Diff:
         lowest = None if after is None else after + b"\0"
         async with aclosing(self._raw(lowest)) as pieces:
             async for span, raw in pieces:
-                table = _from(self._renames.apply(raw), lowest)
-                if kinds:
-                    wanted = pa.array([str(kind) for kind in kinds])
-                    table = table.filter(pc.is_in(table.column("kind"), value_set=wanted))
-                yield span, table
+                yield span, self._wanted(raw, kinds, lowest)
+
+    def _wanted(self, raw: pa.Table, kinds: Sequence[ChangeKind], lowest: bytes | None) -> pa.Table:
+        table = _from(self._renames.apply(raw), lowest)
+        if not kinds:
+            return table
+        wanted = pa.array([str(kind) for kind in kinds])
+        return table.filter(pc.is_in(table.column("kind"), value_set=wanted))
 
     async def _raw(self, lowest: bytes | None) -> AsyncGenerator[tuple[Span | None, pa.Table]]:
         """Changes before renames were found among them; all at once if they are held.
@@ -205,14 +227,17 @@ class Diff:
         if self._held is not None:
             yield None, self._held
             return
-        spans = [
-            span
-            for span in self._spans
-            if lowest is None or (span.range.through is not None and span.range.through >= lowest)
-        ]
-        async with aclosing(_compared(self._sides, spans)) as compared:
-            async for span, changes in compared:
-                yield span, changes
+        for batch in self._batches:
+            if _is_before(batch[-1], lowest):
+                continue
+            last, tables = self._last
+            if last is not batch:
+                tables = await _compare_all(self._sides, batch)
+                # Who pages through them comes back for the rest of it.
+                self._last = (batch, tables)
+            for span, table in zip(batch, tables, strict=True):
+                if not _is_before(span, lowest):
+                    yield span, table
 
     def _changes_of(self, tables: Sequence[pa.Table]) -> Iterator[Change]:
         for table in tables:
@@ -264,27 +289,30 @@ class _Held:
         return in_order([*self._moves, *self._others]).combine_chunks()
 
 
-async def _compared(sides: Sides, spans: Sequence[Span]) -> AsyncGenerator[tuple[Span, pa.Table]]:
-    """The changes of each span, some spans side by side."""
-    for batch in _batches(spans, sides.limits.shards_at_once):
-        with single_error():
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_compare(sides, span)) for span in batch]
-        for span, task in zip(batch, tasks, strict=True):
-            yield span, task.result()
+async def _compare_all(sides: Sides, batch: Batch) -> Sequence[pa.Table]:
+    """The changes of each span, side by side."""
+    with single_error():
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_compare(sides, span)) for span in batch]
+    return [task.result() for task in tasks]
 
 
-def _batches(spans: Sequence[Span], shards_max: int) -> Iterator[Sequence[Span]]:
+def _batches(spans: Sequence[Span], shards_max: int) -> Iterator[Batch]:
     batch: list[Span] = []
     shards = 0
     for span in spans:
         if batch and shards + span.shards > shards_max:
-            yield batch
+            yield tuple(batch)
             batch, shards = [], 0
         batch.append(span)
         shards += span.shards
     if batch:
-        yield batch
+        yield tuple(batch)
+
+
+def _is_before(span: Span, lowest: bytes | None) -> bool:
+    through = span.range.through
+    return lowest is not None and through is not None and through < lowest
 
 
 async def _compare(sides: Sides, span: Span) -> pa.Table:

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from indexer.artifact.diff import Diff, find_diff
 from indexer.artifact.entries import read_entries
 from indexer.artifact.originals import Originals
 from indexer.manifest import Manifest
 from indexer.records import VersionRecord
-from indexer.references import VersionRef, parse_reference
+from indexer.references import VersionRef, parse_beside, parse_reference
 from indexer.telemetry import Counters
 from indexer.workspace import Workspace
+from workers.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,22 @@ class Handle:
         """
         async for table in read_entries(self.workspace, await self.manifest(), prefix):
             yield table
+
+    async def beside(self, other: VersionRef | str) -> Handle:
+        """Another version, which of the same artifact may be named as `v3`, an alias or digest.
+
+        Raises `InvalidReference` and `NoSuchVersion`.
+        """
+        wanted = parse_beside(other, self.record.name) if isinstance(other, str) else other
+        return await Handle.open(self.workspace, wanted)
+
+    async def diff(self, other: Handle, prefix: bytes = b"", *, threads: Threads) -> Diff:
+        """What changed below a prefix since another version: what is added is in this one.
+
+        The diff works on `threads`, and is of no use without them. Raises `CorruptContent`.
+        """
+        old, new = await other.manifest(), await self.manifest()
+        return await find_diff(self.workspace, old, new, threads=threads, prefix=prefix)
 
     @property
     def is_of_moment(self) -> bool:

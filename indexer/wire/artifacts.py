@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -268,7 +268,7 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
     def of(cls, entry: Entry) -> EntryDocument:
         """The document of an entry."""
         return cls(
-            **_path_fields(entry.path),
+            **path_fields(entry.path),
             size=entry.size,
             uri=entry.uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
             etag=entry.etag,
@@ -284,7 +284,7 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
     def record(self) -> Entry:
         """The entry of the document."""
         return Entry(
-            path=_path_of(self),
+            path=path_of(self),
             size=self.size,
             uri=self.uri,
             etag=self.etag,
@@ -309,11 +309,11 @@ class FolderDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="f
     @classmethod
     def of(cls, folder: Folder) -> FolderDocument:
         """The document of a folder."""
-        return cls(**_path_fields(folder.path), objects=folder.objects, bytes=folder.size_bytes)
+        return cls(**path_fields(folder.path), objects=folder.objects, bytes=folder.size_bytes)
 
     def record(self) -> Folder:
         """The folder of the document."""
-        return Folder(_path_of(self), self.objects, self.bytes)
+        return Folder(path_of(self), self.objects, self.bytes)
 
 
 class EntryPage(Answer, frozen=True, kw_only=True):
@@ -326,14 +326,26 @@ class EntryPage(Answer, frozen=True, kw_only=True):
     next: str | None
 
 
-def _path_fields(path: bytes) -> dict[str, str]:
+def path_fields(path: bytes) -> dict[str, str]:
+    """The fields of a document that hold a path."""
     try:
         return {"path": path.decode()}
     except UnicodeDecodeError:
         return {"path_base64": base64.b64encode(path).decode()}
 
 
-def _path_of(document: EntryDocument | FolderDocument) -> bytes:
+class HasPath(Protocol):
+    """A document with the fields of a path."""
+
+    @property
+    def path(self) -> str | UnsetType: ...
+
+    @property
+    def path_base64(self) -> str | UnsetType: ...
+
+
+def path_of(document: HasPath) -> bytes:
+    """The path that a document's fields hold."""
     if isinstance(document.path_base64, str):
         return base64.b64decode(document.path_base64)
     assert isinstance(document.path, str)

@@ -151,7 +151,7 @@ class Model:
         if old_origin == new_origin and version == new.get("version_id") not in (None, "null"):
             return True
         if is_kind and etag(old) and etag(new):
-            return etag(old) == etag(new)
+            return bool(etag(old) == etag(new))
         times = old.get("mtime_ns"), new.get("mtime_ns")
         if is_kind and None not in times:
             return bool(times[0] == times[1])

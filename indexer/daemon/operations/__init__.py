@@ -7,12 +7,14 @@ from typing import Final
 from indexer.daemon.operation import Operation
 from indexer.daemon.operations.about import about
 from indexer.daemon.operations.artifacts import ARTIFACTS
+from indexer.daemon.operations.diff import DIFFS
 from indexer.daemon.operations.jobs import JOBS
 from indexer.daemon.operations.tracking import TRACKING
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *JOBS,
     *ARTIFACTS,
+    *DIFFS,
     *TRACKING,
-    *about((*JOBS, *ARTIFACTS, *TRACKING)),
+    *about((*JOBS, *ARTIFACTS, *DIFFS, *TRACKING)),
 )
