@@ -26,6 +26,7 @@ from indexer.globs import Filters
 from indexer.job import run_job
 from indexer.limits import (
     CATALOG_ROWS_MAX,
+    LINEAGE_DEPTH_DEFAULT,
     OBJECTS_MAX_DEFAULT,
     PAGE_RESULTS_DEFAULT,
     READ_BYTES_MAX,
@@ -37,9 +38,17 @@ from indexer.preview import run_preview
 from indexer.protocols import ANYWHERE, Servers, SourceOptions, Tracker
 from indexer.records import (
     ArtifactRecord,
+    Direction,
     FolderPage,
+    LabelChange,
+    Lineage,
     Preview,
     ProjectRecord,
+    RunChange,
+    RunLink,
+    RunRecord,
+    RunRequest,
+    RunState,
     ScanSummary,
     Snapshot,
     VersionRecord,
@@ -99,7 +108,7 @@ class App:
     # --- snapshots
 
     async def snapshot(self, order: SnapshotOrder, counters: Counters | None = None) -> Snapshot:
-        return await self.run(*self.read_order(order), counters)
+        return await self.make_snapshot(*self.read_order(order), counters)
 
     def read_order(self, order: SnapshotOrder) -> tuple[SnapshotRequest, SourceOptions]:
         """What an order asks for, with what holds here where it leaves something open.
@@ -120,10 +129,14 @@ class App:
             checksum=order.checksum or defaults.checksum,
             heads=order.heads,
             as_of=order.as_of,
+            description=order.description,
+            metadata=order.metadata,
+            tags=tuple(order.tags),
+            run=order.run,
         )
         return request, order.options(defaults.options)
 
-    async def run(
+    async def make_snapshot(
         self,
         request: SnapshotRequest,
         options: SourceOptions,
@@ -184,9 +197,17 @@ class App:
         return await self.catalog.reader.artifacts(project, after=after, limit=limit)
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        tag: str | None = None,
     ) -> list[VersionRecord]:
-        return await self.catalog.reader.versions(name, after=after, limit=limit)
+        return await self.catalog.reader.versions(name, after=after, limit=limit, tag=tag)
+
+    async def artifact(self, name: ArtifactName) -> ArtifactRecord:
+        return await self.catalog.reader.artifact(name)
 
     async def version(self, ref: VersionRef) -> VersionRecord:
         return await self.catalog.reader.version(ref.name, ref.selector)
@@ -205,6 +226,9 @@ class App:
 
     async def manifest(self, digest: str) -> Manifest:
         return await self.catalog.tracker.manifest(digest)
+
+    async def root(self, digest: str) -> bytes:
+        return await self.catalog.tracker.root(digest)
 
     async def shard(self, digest: str) -> pa.Table:
         return await self.catalog.tracker.shard(digest)
@@ -264,10 +288,65 @@ class App:
     ) -> VersionRecord:
         return await self.catalog.labels.remove_alias(name, alias, expect=expect)
 
-    async def set_notes(
-        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    async def change_version(
+        self,
+        name: ArtifactName,
+        number: int,
+        change: LabelChange,
+        *,
+        expect: VersionRecord | None = None,
     ) -> VersionRecord:
-        return await self.catalog.labels.set_notes(name, number, notes, expect=expect)
+        return await self.catalog.labels.change_version(name, number, change, expect=expect)
+
+    async def describe_artifact(self, name: ArtifactName, description: str) -> ArtifactRecord:
+        await self.catalog.labels.describe_artifact(name, description)
+        return await self.artifact(name)
+
+    # --- runs
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        return await self.tracker.start_run(request)
+
+    async def run(self, run_id: str) -> RunRecord:
+        return await self.tracker.run(run_id)
+
+    async def runs(
+        self,
+        project: str,
+        *,
+        job_type: str | None = None,
+        after: str | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+    ) -> list[RunRecord]:
+        return await self.catalog.runs.runs(project, job_type=job_type, after=after, limit=limit)
+
+    async def change_run(self, run_id: str, change: RunChange) -> RunRecord:
+        return await self.catalog.runs.change(run_id, change)
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        return await self.tracker.finish_run(run_id, state)
+
+    async def use(self, ref: VersionRef, run_id: str, use_as: str | None = None) -> VersionRecord:
+        return await self.catalog.runs.use(ref, run_id, use_as)
+
+    async def inputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        return await self.catalog.runs.inputs(run_id, after=after, limit=limit)
+
+    async def outputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        return await self.catalog.runs.outputs(run_id, after=after, limit=limit)
+
+    async def lineage(
+        self,
+        ref: VersionRef,
+        *,
+        direction: Direction = "both",
+        depth: int = LINEAGE_DEPTH_DEFAULT,
+    ) -> Lineage:
+        return await self.catalog.reader.lineage(ref.name, ref.selector, direction, depth)
 
 
 @asynccontextmanager
@@ -336,7 +415,7 @@ async def open_daemon(
     with single_error():
         async with (
             Service.open(
-                run=app.run,
+                run=app.make_snapshot,
                 outcome=app.tracker.outcome,
                 clock=clock,
                 log=log,

@@ -23,11 +23,14 @@ import msgspec
 import pyarrow as pa
 
 from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
+from indexer.commit_rules import check_labels
 from indexer.content import decode_shard
-from indexer.errors import CommitConflict, CorruptContent, IndexerError
+from indexer.errors import CorruptContent, IndexerError
+from indexer.label_rules import check_change, check_run_change
 from indexer.limits import (
     CATALOG_ROWS_MAX,
     JOB_CANCEL_TIMEOUT_S,
+    LINEAGE_DEPTH_DEFAULT,
     PAGE_RESULTS_DEFAULT,
     PAGE_RESULTS_MAX,
 )
@@ -35,20 +38,32 @@ from indexer.manifest import Manifest, read_manifest
 from indexer.protocols import ANYWHERE, Servers, SourceOptions
 from indexer.records import (
     ArtifactRecord,
+    Direction,
     FolderPage,
+    LabelChange,
+    Lineage,
     Preview,
     ProjectRecord,
+    RunChange,
+    RunLink,
+    RunRecord,
+    RunRequest,
+    RunState,
     ScanSummary,
     Snapshot,
+    StructureReport,
     VersionRecord,
 )
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_server
 from indexer.remote import Remote
 from indexer.telemetry import Counters, new_logger
+from indexer.trackers.remote import RemoteTracker
 from indexer.wire.artifacts import (
     AliasList,
     AliasOrder,
+    ArtifactDocument,
     ArtifactPage,
+    ArtifactPatch,
     EntryPage,
     ProjectPage,
     ScanPage,
@@ -66,6 +81,8 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from indexer.wire.runs import LineageDocument, LinkPage, RunDocument, RunPage, RunPatch, UseOrder
+from indexer.wire.verification import StructureDocument
 from workers.clock import SystemClock
 from workers.threads import Threads
 
@@ -80,6 +97,7 @@ class Client:
     ) -> None:
         self._remote = remote
         self._threads = threads
+        self._tracker = RemoteTracker(remote)
         self._options = options
         self._log = log
 
@@ -161,14 +179,22 @@ class Client:
         return [one.record() for one in page.results]
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        tag: str | None = None,
     ) -> list[VersionRecord]:
-        query = _page(None if after is None else str(after), limit)
+        query = {**_page(_text(after), limit), "tag": tag}
         page = await self._remote.get(f"{_path(name)}/versions", VersionPage, query)
         return [one.record() for one in page.results]
 
     async def version(self, ref: VersionRef) -> VersionRecord:
         return (await self._remote.get(_version_path(ref), VersionDocument)).record()
+
+    async def artifact(self, name: ArtifactName) -> ArtifactRecord:
+        return (await self._remote.get(_path(name), ArtifactDocument)).record()
 
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
@@ -194,12 +220,20 @@ class Client:
         ) as servers:
             yield servers
 
+    async def root(self, digest: str) -> bytes:
+        return await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
+
     async def manifest(self, digest: str) -> Manifest:
-        root = await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
+        root = await self.root(digest)
         manifest = read_manifest(root)
         if manifest.digest != digest:
             raise CorruptContent(f"{self.url} gave another manifest than {digest}.")
         return manifest
+
+    async def prove(self, ref: VersionRef) -> StructureReport:
+        """What the daemon proves of a version. `Handle.verify_structure` does it here instead."""
+        path = f"{_version_path(ref)}/verify"
+        return (await self._remote.get(path, StructureDocument)).record()
 
     async def shard(self, digest: str) -> pa.Table:
         data = await self._remote.get_bytes(f"/shards/{_segment(digest)}")
@@ -257,7 +291,7 @@ class Client:
         limit: int = PAGE_RESULTS_DEFAULT,
     ) -> DiffPage:
         query = _diff_query(new, prefix, after, limit) | {"kind": kind and str(kind)}
-        return (await self._remote.get(f"{_version(old)}/diff", DiffDocument, query)).record()
+        return (await self._remote.get(_diff_path(old), DiffDocument, query)).record()
 
     async def diff_folders(
         self,
@@ -268,7 +302,7 @@ class Client:
         after: bytes | None = None,
         limit: int = PAGE_RESULTS_DEFAULT,
     ) -> ChangedFolderPage:
-        path, query = f"{_version(old)}/diff/folders", _diff_query(new, prefix, after, limit)
+        path, query = f"{_diff_path(old)}/folders", _diff_query(new, prefix, after, limit)
         return (await self._remote.get(path, DiffFoldersDocument, query)).record()
 
     # --- what may change
@@ -289,19 +323,86 @@ class Client:
         path = f"{_path(name)}/aliases/{_segment(alias)}"
         return await self._change("DELETE", path, None, _alias_headers(expect))
 
-    async def set_notes(
-        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    async def change_version(
+        self,
+        name: ArtifactName,
+        number: int,
+        change: LabelChange,
+        *,
+        expect: VersionRecord | None = None,
     ) -> VersionRecord:
         path = f"{_path(name)}/versions/v{number}"
+        check_change(change)
         headers = {}
         if expect is not None:
             seen, tag = await self._remote.get_tagged(path, VersionDocument)
-            if seen.notes != expect:
-                raise CommitConflict(
-                    f"the notes on {name}:v{number} were changed meanwhile. Look again, and repeat."
-                )
+            check_labels(seen.record(), expect)
             headers = {"If-Match": tag}
-        return await self._change("PATCH", path, VersionPatch(notes=notes), headers)
+        return await self._change("PATCH", path, VersionPatch.of(change), headers)
+
+    async def describe_artifact(self, name: ArtifactName, description: str) -> ArtifactRecord:
+        order = ArtifactPatch(description=description)
+        return (await self._remote.send("PATCH", _path(name), ArtifactDocument, order)).record()
+
+    # --- runs
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        return await self._tracker.start_run(request)
+
+    async def run(self, run_id: str) -> RunRecord:
+        return await self._tracker.run(run_id)
+
+    async def runs(
+        self,
+        project: str,
+        *,
+        job_type: str | None = None,
+        after: str | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+    ) -> list[RunRecord]:
+        query = {**_page(after, limit), "job_type": job_type}
+        page = await self._remote.get(f"/projects/{_segment(project)}/runs", RunPage, query)
+        return [one.record() for one in page.results]
+
+    async def change_run(self, run_id: str, change: RunChange) -> RunRecord:
+        # What JSON cannot hold must not be sent as something else.
+        check_run_change(change)
+        order = RunPatch(name=change.name, config=change.config, notes=change.notes)
+        path = f"/runs/{_segment(run_id)}"
+        return (await self._remote.send("PATCH", path, RunDocument, order)).record()
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        return await self._tracker.finish_run(run_id, state)
+
+    async def use(self, ref: VersionRef, run_id: str, use_as: str | None = None) -> VersionRecord:
+        # Asked twice, an alias might mean another version the second time.
+        version = await self.version(ref)
+        order = UseOrder(ref=version.ref, use_as=use_as)
+        path = f"/runs/{_segment(run_id)}/inputs"
+        return await self._remote.repeated(lambda: self._change("POST", path, order, {}))
+
+    async def inputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        path, query = f"/runs/{_segment(run_id)}/inputs", _page(_text(after), limit)
+        return [one.record() for one in (await self._remote.get(path, LinkPage, query)).results]
+
+    async def outputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        path, query = f"/runs/{_segment(run_id)}/outputs", _page(_text(after), limit)
+        return [one.record() for one in (await self._remote.get(path, LinkPage, query)).results]
+
+    async def lineage(
+        self,
+        ref: VersionRef,
+        *,
+        direction: Direction = "both",
+        depth: int = LINEAGE_DEPTH_DEFAULT,
+    ) -> Lineage:
+        path = f"{_path(ref.name)}/versions/{_segment(ref.selector)}/lineage"
+        query = {"direction": direction, "depth": depth}
+        return (await self._remote.get(path, LineageDocument, query)).record()
 
     async def _change(
         self, method: str, path: str, order: msgspec.Struct | None, headers: dict[str, str]
@@ -331,6 +432,11 @@ def _page(after: str | None, limit: int) -> dict[str, str | int | None]:
     return {"after": None if after is None else cursor_after(after), "limit": limit}
 
 
+def _diff_path(old: VersionRecord) -> str:
+    """By digest: such answers never change."""
+    return f"{_version_path(VersionRef(old.name, old.digest))}/diff"
+
+
 def _diff_query(
     new: VersionRecord, prefix: bytes, after: bytes | None, limit: int
 ) -> dict[str, str | int | None]:
@@ -342,9 +448,8 @@ def _diff_query(
     }
 
 
-def _version(version: VersionRecord) -> str:
-    """The path of a version by its digest, below which answers are kept."""
-    return f"{_path(version.name)}/versions/{_segment(version.digest)}"
+def _text(after: int | None) -> str | None:
+    return None if after is None else str(after)
 
 
 def _path(name: ArtifactName) -> str:

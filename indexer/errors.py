@@ -5,12 +5,14 @@
     │   ├── InvalidReference       a URI, a REF or a name that cannot be read
     │   ├── InvalidSetting         an option or setting with an impossible value
     │   ├── MissingCredentials     the store wants credentials and none were found
-    │   └── UnusableDataFolder     unwritable, or written by a newer version
+    │   ├── UnusableDataFolder     unwritable, or written by a newer version
+    │   └── RunEnded               a run that takes nothing more
     ├── NotFound                   nothing is there                                  exit 3
     │   ├── NoSuchSource           no such bucket, object or folder; nothing kept
     │   ├── AmbiguousSource        both an object and a folder have the name
     │   ├── NoSuchObject           an object that was listed is gone
     │   ├── NoSuchVersion          no such project, artifact, version or alias
+    │   ├── NoSuchRun              no such run
     │   └── NoSuchJob              the daemon knows of no such job
     ├── AccessDenied               the store knows us and says no                    exit 3
     │   └── VersionsDenied         … to a listing of versions                       exit 3
@@ -87,6 +89,12 @@ class UnusableDataFolder(UsageError):
     kind = "unusable-data-folder"
 
 
+class RunEnded(UsageError):
+    """The run has ended."""
+
+    kind = "run-ended"
+
+
 class NotFound(IndexerError):
     """Nothing is there."""
 
@@ -116,6 +124,12 @@ class NoSuchVersion(NotFound):
     """There is no such version."""
 
     kind = "no-such-version"
+
+
+class NoSuchRun(NotFound):
+    """There is no such run."""
+
+    kind = "no-such-run"
 
 
 class NoSuchJob(NotFound):

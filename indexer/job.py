@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from indexer.commit_rules import type_of
+from indexer.commit_rules import check_open, type_of
 from indexer.errors import NoSuchSource
 from indexer.keyspace import Key, KeyRange
 from indexer.manifest import Manifest, ShardRef
@@ -44,6 +44,8 @@ async def run_job(
     parent = await tracker.parent(request.name, partial=False)
     # Asked again by the commit; a listing in vain is spared by asking now.
     type_of(request.name, parent.type if parent else None, request.type)
+    if request.run is not None:
+        check_open(await tracker.run(request.run))
     before = None
     if parent is not None:
         manifest = await tracker.manifest(parent.digest)

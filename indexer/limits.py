@@ -180,6 +180,18 @@ NAMES_SUGGESTED_MAX: Final = 5
 NAMES_COMPARED_MAX: Final = 500
 """Names that an error offers in place of a wrong one, and how many it looks through for them."""
 
+LISTING_COST_HEADS: Final = 12
+"""How many HEADs a page of a listing is worth: S3 and GCS charge 12.5 times as much for it, and it
+takes a server some ten times as long."""
+
+HEADS_AT_ONCE_MAX: Final = 64
+SHARDS_VERIFIED_AT_ONCE: Final = 4
+"""Objects of one shard that are asked for at once, and shards that are gone through side by side;
+how many requests there may be in all is for the caps and limiters of the server to say."""
+
+FAULTS_SHOWN_MAX: Final = 20
+"""Faults of one kind that are told one by one; of the others there is the number."""
+
 PREVIEW_PATHS_MAX: Final = 20
 """Paths that a dry run shows of what would be kept, and of what would be left out."""
 
@@ -187,6 +199,35 @@ PROGRESS_INTERVAL_S: Final = 0.25
 PROGRESS_LINE_INTERVAL_S: Final = 5.0
 
 NOTES_CHARACTERS_MAX: Final = 100_000
+DESCRIPTION_CHARACTERS_MAX: Final = 10_000
+
+METADATA_BYTES_MAX: Final = 64 * 1024
+"""Of a version's metadata, and of a run's configuration, as JSON: a page of 1,000 of them is 64 MB
+at most."""
+
+METADATA_DEPTH_MAX: Final = 64
+"""Lists and mappings within each other; a thousand would be more than JSON readers follow."""
+
+TAG_CHARACTERS_MAX: Final = 64
+TAGS_MAX: Final = 100
+"""Of one version."""
+
+RUN_NAME_CHARACTERS_MAX: Final = 128
+"""Of a run's name, of the kind of job that it is, and of what it uses a version as."""
+
+LINEAGE_DEPTH_DEFAULT: Final = 10
+LINEAGE_DEPTH_MAX: Final = 100
+"""Runs between a version and the one whose lineage it is."""
+
+LINEAGE_NODES_MAX: Final = 1_000
+"""Versions and runs of one lineage; beyond that it says that it is not all."""
+
+LINEAGE_LINKS_MAX: Final = 200
+"""Runs that one version, and versions that one run, is followed to, the newest first, so that what
+everybody uses does not crowd out all else."""
+
+LINEAGE_CONFIRMATIONS_MAX: Final = 10
+"""Runs that found one version unchanged, the newest of them: there may be one an hour."""
 
 REQUEST_ID_CHARACTERS_MAX: Final = 128
 """Of the name that a client gives a commit, or a request by its Idempotency-Key."""
@@ -415,6 +456,8 @@ assert DAEMON_REQUESTS_MAX > SEALS_IN_FLIGHT_MAX
 assert DATABASE_BUSY_TIMEOUT_S < ANSWER_TIMEOUT_S < DAEMON_TIMEOUT_S
 assert JOBS_RUNNING_MAX <= JOBS_MAX
 assert PAGE_RESULTS_MAX <= CATALOG_ROWS_MAX
+assert LINEAGE_CONFIRMATIONS_MAX <= LINEAGE_LINKS_MAX < LINEAGE_NODES_MAX <= CATALOG_ROWS_MAX
+assert LINEAGE_DEPTH_DEFAULT <= LINEAGE_DEPTH_MAX
 assert FOLDER_PAGE_SHARDS_MAX > 1
 assert FOLDER_INDEX_WAIT_S_MAX < ANSWER_TIMEOUT_S
 assert (

@@ -24,7 +24,14 @@ from indexer.limits import IN_FLIGHT_DEFAULT
 from indexer.manifest import Manifest
 from indexer.objects import Head, Pin
 from indexer.page import Page
-from indexer.records import CommitResult, ScanRecord, VersionRecord
+from indexer.records import (
+    CommitResult,
+    RunRecord,
+    RunRequest,
+    RunState,
+    ScanRecord,
+    VersionRecord,
+)
 from indexer.references import ArtifactName
 from indexer.sources import SourceUri
 from indexer.telemetry import Counters
@@ -346,6 +353,10 @@ class CommitRequest:
     `request_id` is chosen by the caller, once for all tries of the same commit. `expect` is the
     digest of the version that the caller took for the newest one it would follow (`latest`, or the
     newest partial one for a partial scan), None when it saw none.
+
+    It belongs to the run `run`, or to one that is made for it and has finished. What is None of
+    `notes`, `description` and `metadata` stays as it is on a version that is confirmed; `tags` are
+    added to those it has.
     """
 
     request_id: str
@@ -356,6 +367,10 @@ class CommitRequest:
     aliases: Sequence[str] = ()
     notes: str | None = None
     expect: str | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: Sequence[str] = ()
+    run: str | None = None
 
 
 class Tracker(Protocol):
@@ -392,11 +407,30 @@ class Tracker(Protocol):
     async def commit(self, request: CommitRequest) -> CommitResult:
         """Makes the version, or confirms the one that is there when nothing changed.
 
-        Repeating a request gives the first one's result. Raises `CommitConflict` when `expect` is
-        not the newest version any more, `CommitUnknown` when the answer was lost.
+        Repeating a request gives the first one's result, also after its run has ended. Raises
+        `CommitConflict` when `expect` is not the newest version any more, `CommitUnknown` when the
+        answer was lost, `NoSuchRun` and `RunEnded` for its run.
         """
         ...
 
     async def outcome(self, request_id: str) -> CommitResult | None:
         """What came of a commit whose answer was lost; None when it did not happen."""
+        ...
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        """Starts a run that commits can be made in, or goes on with the one of that id.
+
+        Raises `InvalidSetting` for the id of a run of another project.
+        """
+        ...
+
+    async def run(self, run_id: str) -> RunRecord:
+        """A run by its id. Raises `NoSuchRun`."""
+        ...
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        """Ends a run, which then takes nothing more; one that ended like that stays as it is.
+
+        Raises `NoSuchRun`, and `RunEnded` for a run that ended otherwise.
+        """
         ...

@@ -6,6 +6,7 @@ Invariants
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -82,6 +83,9 @@ def show_version(console: Console, version: VersionRecord) -> None:
         "run": version.run_id,
         "created": shown(version.created_at),
         "confirmed": shown(version.confirmed_at),
+        "description": version.description or "-",
+        "tags": ", ".join(version.tags) or "-",
+        "metadata": json.dumps(version.metadata, ensure_ascii=False) if version.metadata else "-",
         "notes": version.notes or "-",
     }
     console.line(version.ref)
@@ -144,13 +148,14 @@ def show_versions(console: Console, versions: list[VersionRecord]) -> None:
             version.objects,
             bytes_shown(version.size_bytes),
             ", ".join(version.aliases) or None,
+            ", ".join(version.tags) or None,
             version.created_at,
             version.digest.removeprefix("sha256:")[:12],
             version.notes.partition("\n")[0] or None,
         )
         for version in versions
     )
-    heads = ("VERSION", "OBJECTS", "SIZE", "ALIASES", "CREATED", "DIGEST", "NOTES")
+    heads = ("VERSION", "OBJECTS", "SIZE", "ALIASES", "TAGS", "CREATED", "DIGEST", "NOTES")
     console.table(heads, rows)
 
 

@@ -16,8 +16,14 @@ import pyarrow as pa
 from indexer.artifact.diff import Diff, find_diff
 from indexer.artifact.entries import read_entries
 from indexer.artifact.originals import Originals
+from indexer.artifact.structure import verify_structure
+from indexer.artifact.tiling import read_tiling
+from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
+from indexer.errors import CorruptContent
+from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.manifest import Manifest
-from indexer.records import VersionRecord
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import VersionRef, parse_beside, parse_reference
 from indexer.telemetry import Counters
 from indexer.workspace import Workspace
@@ -69,6 +75,60 @@ class Handle:
         """
         old, new = await other.manifest(), await self.manifest()
         return await find_diff(self.workspace, old, new, threads=threads, prefix=prefix)
+
+    async def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What it came from, and what came from it. See `Workspace.lineage`."""
+        return await self.workspace.lineage(self.ref, direction=direction, depth=depth)
+
+    async def change(self, change: LabelChange) -> VersionRecord:
+        """Changes what is said of it. See `Workspace.change_version`."""
+        return await self.workspace.change_version(self.record.name, self.record.number, change)
+
+    async def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> VersionRecord:
+        """Lets an alias mean it. See `Workspace.set_alias`."""
+        name, number = self.record.name, self.record.number
+        return await self.workspace.set_alias(name, alias, number, expect=expect)
+
+    async def verify_structure(self, counters: Counters | None = None) -> StructureReport:
+        """Proves, without asking a store, that what is kept of the version is whole."""
+        return await verify_structure(self.workspace, self.record, counters)
+
+    async def verify(
+        self,
+        selection: Selection | None = None,
+        *,
+        tell: Tell | None = None,
+        counters: Counters | None = None,
+    ) -> ReferenceReport:
+        """Looks whether its objects can still be fetched, without reading them.
+
+        `tell` is called for each that cannot, in the order of their paths.
+        """
+        report = ReferenceReport(str(self.ref))
+        manifest = await self.manifest()
+        async with self.originals(counters) as originals:
+            await verify_references(
+                self.workspace,
+                manifest,
+                originals,
+                report,
+                selection=selection or Selection(),
+                as_of=self.record.as_of,
+                spreads=await self._spreads(len(manifest.sources)),
+                tell=tell,
+                counters=counters,
+            )
+        return report
+
+    async def _spreads(self, sources: int) -> list[float]:
+        """By source, how many objects were listed for each entry; nothing where it is not known."""
+        created, *_ = await self.workspace.scans(self.ref, limit=1)
+        try:
+            return read_tiling(await self.workspace.tiling(self.ref, created.id)).spreads(sources)
+        except CorruptContent:
+            return []
 
     @property
     def is_of_moment(self) -> bool:

@@ -13,6 +13,7 @@ from indexer.catalog.folder import DataFolder, FolderBlobStore
 from indexer.catalog.folders import FolderIndexes, Folders
 from indexer.catalog.labels import Labels
 from indexer.catalog.reader import Reader
+from indexer.catalog.runs import Runs
 from indexer.catalog.tracker import CatalogTracker
 from indexer.content import ContentStore
 from indexer.limits import DATA_FOLDER_THREADS
@@ -30,6 +31,7 @@ class Catalog:
     reader: Reader
     folders: Folders
     labels: Labels
+    runs: Runs
     facts: Facts
 
     @classmethod
@@ -45,8 +47,9 @@ class Catalog:
                 files = FolderBlobStore(folder.path, threads)
                 content = ContentStore(files)
                 indexes = FolderIndexes(files, content, threads)
+                runs = Runs(database, clock)
                 tracker = CatalogTracker(
-                    database, files, content, indexes, threads=threads, clock=clock
+                    database, files, content, indexes, runs, threads=threads, clock=clock
                 )
                 yield cls(
                     folder=folder,
@@ -55,5 +58,6 @@ class Catalog:
                     reader=Reader(database),
                     folders=Folders(indexes, tracker.manifest),
                     labels=Labels(database, clock),
+                    runs=runs,
                     facts=Facts(database, clock),
                 )

@@ -1,9 +1,10 @@
-"""Aliases and notes: all that may change of a version after it was committed.
+"""Labels: all that may change of a version after it was committed, and an artifact's description.
 
 Invariants
   * `latest` and `v<number>` are not set by hand.
   * A move by compare-and-swap happens only if the alias is still where its mover saw it.
   * Every move is kept, with its time.
+  * Notes, description, metadata and tags of a version change together or not at all.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, update
 
 from indexer.catalog.database import Database
-from indexer.catalog.lookup import find_alias, require_version
+from indexer.catalog.lookup import find_alias, require_artifact, require_version
 from indexer.catalog.records import read_version
-from indexer.catalog.schema import alias_moves, aliases, versions
-from indexer.commit_rules import check_notes
+from indexer.catalog.schema import alias_moves, aliases, artifacts, version_tags, versions
+from indexer.commit_rules import check_labels
 from indexer.errors import CommitConflict
+from indexer.label_rules import check_change, check_description, check_tags
 from indexer.protocols import ANYWHERE
-from indexer.records import VersionRecord
+from indexer.records import LabelChange, VersionRecord
 from indexer.references import ArtifactName, parse_alias
 from workers.clock import Clock
 
 
 class Labels:
-    """Moves aliases and writes notes.
+    """Moves aliases and writes what is said of versions and artifacts.
 
     `expect` is the number of the version that the caller saw the alias at, None when it saw no such
     alias; where that is not so any more, `CommitConflict` is raised and nothing is changed.
@@ -51,15 +53,25 @@ class Labels:
         parse_alias(alias)
         return await self._database.write(_remove, _Alias(name, alias, expect, self._now()))
 
-    async def set_notes(
-        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    async def change_version(
+        self,
+        name: ArtifactName,
+        number: int,
+        change: LabelChange,
+        *,
+        expect: VersionRecord | None = None,
     ) -> VersionRecord:
-        """Replaces a version's notes. Raises `InvalidSetting` when they are too long.
+        """Changes a version's labels. Raises `InvalidSetting`, and `InvalidReference` for tags.
 
-        If they are not `expect` any more, where that is given, raises `CommitConflict`.
+        With `expect`, only if they are what they are there; else raises `CommitConflict`.
         """
-        check_notes(notes)
-        return await self._database.write(_set_notes, name, number, notes, expect)
+        check_change(change)
+        return await self._database.write(_change, name, number, change, expect)
+
+    async def describe_artifact(self, name: ArtifactName, description: str) -> None:
+        """Replaces an artifact's description. Raises `InvalidSetting` when it is too long."""
+        check_description(description)
+        await self._database.write(_describe, name, description)
 
     def _now(self) -> datetime:
         return self._clock.now()
@@ -79,6 +91,34 @@ def move_alias(
     else:
         connection.execute(update(aliases).where(_is_alias(artifact_id, alias)).values(**row))
     connection.execute(insert(alias_moves).values(**key, **row))
+
+
+def change_labels(connection: Connection, version_id: int, change: LabelChange) -> VersionRecord:
+    """Changes the labels of a version, within the caller's transaction.
+
+    Raises `InvalidSetting` for more tags than it may have.
+    """
+    before = read_version(connection, version_id)
+    said = {
+        "notes": change.notes,
+        "description": change.description,
+        "metadata": change.metadata,
+    }
+    given = {name: value for name, value in said.items() if value is not None}
+    if given:
+        connection.execute(update(versions).where(versions.c.id == version_id).values(**given))
+    tags = change.tags_of(before.tags)
+    if tags != before.tags:
+        check_tags(tags)
+        _replace_tags(connection, version_id, tags)
+    return read_version(connection, version_id)
+
+
+def _replace_tags(connection: Connection, version_id: int, tags: tuple[str, ...]) -> None:
+    connection.execute(delete(version_tags).where(version_tags.c.version_id == version_id))
+    if tags:
+        rows = [{"version_id": version_id, "name": tag} for tag in tags]
+        connection.execute(insert(version_tags), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +145,24 @@ def _remove(connection: Connection, change: _Alias) -> VersionRecord:
     return read_version(connection, version_id)
 
 
-def _set_notes(
-    connection: Connection, name: ArtifactName, number: int, notes: str, expect: str | None
+def _change(
+    connection: Connection,
+    name: ArtifactName,
+    number: int,
+    change: LabelChange,
+    expect: VersionRecord | None,
 ) -> VersionRecord:
     _, version_id = require_version(connection, name, f"v{number}")
-    if expect is not None and read_version(connection, version_id).notes != expect:
-        raise CommitConflict(
-            f"the notes on {name}:v{number} were changed meanwhile. Look again, and repeat."
-        )
-    connection.execute(update(versions).where(versions.c.id == version_id).values(notes=notes))
-    return read_version(connection, version_id)
+    if expect is not None:
+        check_labels(read_version(connection, version_id), expect)
+    return change_labels(connection, version_id, change)
+
+
+def _describe(connection: Connection, name: ArtifactName, description: str) -> None:
+    artifact_id = require_artifact(connection, name)
+    connection.execute(
+        update(artifacts).where(artifacts.c.id == artifact_id).values(description=description)
+    )
 
 
 def _check_expected(connection: Connection, artifact_id: int, change: _Alias) -> None:

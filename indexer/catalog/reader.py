@@ -9,27 +9,34 @@ Invariants
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, func, select
 
 from indexer.catalog.database import Database
+from indexer.catalog.lineage import read_lineage
 from indexer.catalog.lookup import require_artifact, require_project, require_version
 from indexer.catalog.records import SELECT_VERSIONS, read_version, read_versions
 from indexer.catalog.schema import (
+    Moment,
     alias_moves,
     aliases,
     artifact_types,
     artifacts,
     projects,
     scans,
+    version_tags,
     versions,
 )
 from indexer.commit_rules import LATEST
 from indexer.errors import NoSuchVersion
-from indexer.limits import CATALOG_ROWS_MAX
+from indexer.limits import CATALOG_ROWS_MAX, LINEAGE_DEPTH_DEFAULT
 from indexer.records import (
     AliasMove,
     ArtifactRecord,
     Consistency,
+    Direction,
+    Lineage,
     ProjectRecord,
     ScanSummary,
     VersionRecord,
@@ -60,10 +67,32 @@ class Reader:
         return await self._database.read(_artifacts, project, after, limit)
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        tag: str | None = None,
     ) -> list[VersionRecord]:
-        """An artifact's versions, newest first, those older than the number `after`."""
-        return await self._database.read(_versions, name, after, limit)
+        """An artifact's versions, newest first, those older than the number `after`.
+
+        With `tag`, those that have it.
+        """
+        return await self._database.read(_versions, name, after, limit, tag)
+
+    async def artifact(self, name: ArtifactName) -> ArtifactRecord:
+        """What is known of an artifact."""
+        return await self._database.read(_artifact, name)
+
+    async def lineage(
+        self,
+        name: ArtifactName,
+        selector: str,
+        direction: Direction = "both",
+        depth: int = LINEAGE_DEPTH_DEFAULT,
+    ) -> Lineage:
+        """What a version came from, and what came from it."""
+        return await self._database.read(read_lineage, name, selector, direction, depth)
 
     async def version(self, name: ArtifactName, selector: str) -> VersionRecord:
         """The version that `v3`, an alias or `sha256:…` (the newest that has it) selects."""
@@ -109,11 +138,13 @@ def _projects(connection: Connection, after: str | None, limit: int) -> list[Pro
     updated = select(func.max(artifacts.c.updated_at)).where(
         artifacts.c.project_id == projects.c.id
     )
+    # A project in which runs were started has no artifact yet.
+    updated_at = func.coalesce(updated.scalar_subquery(), projects.c.created_at, type_=Moment)
     selected = select(
         projects.c.name,
         artifacts_of.scalar_subquery().label("artifacts"),
         versions_of.scalar_subquery().label("versions"),
-        updated.scalar_subquery().label("updated_at"),
+        updated_at.label("updated_at"),
     )
     if after is not None:
         selected = selected.where(projects.c.name > after)
@@ -125,24 +156,39 @@ def _artifacts(
     connection: Connection, project: str, after: str | None, limit: int
 ) -> list[ArtifactRecord]:
     project_id = require_project(connection, project)
+    selected = _SELECT_ARTIFACTS.where(artifacts.c.project_id == project_id)
+    if after is not None:
+        selected = selected.where(artifacts.c.name > after)
+    return _read_artifacts(connection, project, selected.order_by(artifacts.c.name).limit(limit))
+
+
+def _artifact(connection: Connection, name: ArtifactName) -> ArtifactRecord:
+    selected = _SELECT_ARTIFACTS.where(artifacts.c.id == require_artifact(connection, name))
+    return _read_artifacts(connection, name.project, selected)[0]
+
+
+def _select_artifacts() -> Select[*tuple[Any, ...]]:
     versions_of = select(func.count()).where(versions.c.artifact_id == artifacts.c.id)
     latest_of = select(aliases.c.version_id).where(
         aliases.c.artifact_id == artifacts.c.id, aliases.c.name == LATEST
     )
-    selected = (
-        select(
-            artifacts.c.name,
-            artifact_types.c.name.label("type"),
-            versions_of.scalar_subquery().label("versions"),
-            latest_of.scalar_subquery().label("latest_id"),
-            artifacts.c.updated_at,
-        )
-        .join(artifact_types, artifacts.c.type_id == artifact_types.c.id)
-        .where(artifacts.c.project_id == project_id)
-    )
-    if after is not None:
-        selected = selected.where(artifacts.c.name > after)
-    rows = connection.execute(selected.order_by(artifacts.c.name).limit(limit)).all()
+    return select(
+        artifacts.c.name,
+        artifact_types.c.name.label("type"),
+        versions_of.scalar_subquery().label("versions"),
+        latest_of.scalar_subquery().label("latest_id"),
+        artifacts.c.updated_at,
+        artifacts.c.description,
+    ).join(artifact_types, artifacts.c.type_id == artifact_types.c.id)
+
+
+_SELECT_ARTIFACTS: Final = _select_artifacts()
+
+
+def _read_artifacts(
+    connection: Connection, project: str, selected: Select[*tuple[Any, ...]]
+) -> list[ArtifactRecord]:
+    rows = connection.execute(selected).all()
     latest = read_versions(
         connection, SELECT_VERSIONS.where(versions.c.id.in_([row.latest_id for row in rows]))
     )
@@ -153,16 +199,20 @@ def _artifacts(
             versions=row.versions,
             latest=latest.get(row.latest_id),
             updated_at=row.updated_at,
+            description=row.description,
         )
         for row in rows
     ]
 
 
 def _versions(
-    connection: Connection, name: ArtifactName, after: int | None, limit: int
+    connection: Connection, name: ArtifactName, after: int | None, limit: int, tag: str | None
 ) -> list[VersionRecord]:
     artifact_id = require_artifact(connection, name)
     selected = SELECT_VERSIONS.where(versions.c.artifact_id == artifact_id)
+    if tag is not None:
+        tagged = select(version_tags.c.version_id).where(version_tags.c.name == tag)
+        selected = selected.where(versions.c.id.in_(tagged))
     if after is not None:
         selected = selected.where(versions.c.number < after)
     selected = selected.order_by(versions.c.number.desc()).limit(limit)

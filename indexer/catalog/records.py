@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, Select, select
+from sqlalchemy import Connection, RowMapping, Select, Table, select
 
 from indexer.catalog.schema import (
     aliases,
@@ -17,6 +17,7 @@ from indexer.catalog.schema import (
     artifacts,
     manifests,
     projects,
+    version_tags,
     versions,
 )
 from indexer.records import Consistency, VersionRecord
@@ -45,6 +46,8 @@ SELECT_VERSIONS: Final = (
         versions.c.checksum,
         versions.c.touched,
         versions.c.notices,
+        versions.c.description,
+        versions.c.metadata,
     )
     .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
     .join(projects, artifacts.c.project_id == projects.c.id)
@@ -59,8 +62,9 @@ def read_versions(
 ) -> dict[int, VersionRecord]:
     """The records of `SELECT_VERSIONS`, narrowed down, by their rows' ids and in order."""
     rows = connection.execute(selected).mappings().all()
-    names = _aliases_of(connection, [row["id"] for row in rows])
-    return {row["id"]: _version(row, names[row["id"]]) for row in rows}
+    ids = [row["id"] for row in rows]
+    names, tags = _names_of(connection, aliases, ids), _names_of(connection, version_tags, ids)
+    return {row["id"]: _version(row, names[row["id"]], tags[row["id"]]) for row in rows}
 
 
 def read_version(connection: Connection, version_id: int) -> VersionRecord:
@@ -68,11 +72,14 @@ def read_version(connection: Connection, version_id: int) -> VersionRecord:
     return read_versions(connection, SELECT_VERSIONS.where(versions.c.id == version_id))[version_id]
 
 
-def _aliases_of(connection: Connection, version_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+def _names_of(
+    connection: Connection, table: Table, version_ids: Iterable[int]
+) -> dict[int, tuple[str, ...]]:
+    """The aliases or tags of versions, in order."""
     found = connection.execute(
-        select(aliases.c.version_id, aliases.c.name)
-        .where(aliases.c.version_id.in_(list(version_ids)))
-        .order_by(aliases.c.name)
+        select(table.c.version_id, table.c.name)
+        .where(table.c.version_id.in_(list(version_ids)))
+        .order_by(table.c.name)
     )
     names: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
     for version_id, name in found:
@@ -80,7 +87,7 @@ def _aliases_of(connection: Connection, version_ids: Iterable[int]) -> dict[int,
     return names
 
 
-def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
+def _version(row: RowMapping, alias_names: tuple[str, ...], tags: tuple[str, ...]) -> VersionRecord:
     return VersionRecord(
         name=ArtifactName(row["project"], row["artifact"]),
         type=row["type"],
@@ -102,4 +109,7 @@ def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
         checksum=row["checksum"],
         touched=row["touched"],
         notices=tuple(row["notices"]),
+        description=row["description"],
+        metadata=row["metadata"],
+        tags=tags,
     )

@@ -9,9 +9,7 @@ Invariants
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from typing import Final
 
 import pyarrow as pa
 from sqlalchemy import Connection
@@ -22,19 +20,18 @@ from indexer.catalog.folder import FolderBlobStore
 from indexer.catalog.folders import FolderIndexes
 from indexer.catalog.lookup import find_artifact, find_newest
 from indexer.catalog.records import read_version
-from indexer.commit_rules import check_request
+from indexer.catalog.runs import Runs
+from indexer.commit_rules import check_request, new_run_id
 from indexer.content import ContentStore, decode_shard
 from indexer.errors import CorruptContent, NoSuchVersion
 from indexer.limits import MANIFESTS_KEPT_MAX
 from indexer.manifest import Manifest, read_manifest
 from indexer.protocols import CommitRequest
-from indexer.records import CommitResult, VersionRecord
+from indexer.records import CommitResult, RunRecord, RunRequest, RunState, VersionRecord
 from indexer.references import ArtifactName
 from indexer.wandb_digest import WandbDigest, WandbDigester
 from workers.clock import Clock
 from workers.threads import Threads
-
-RUN_ID_BYTES: Final = 8
 
 
 class CatalogTracker:
@@ -46,6 +43,7 @@ class CatalogTracker:
         files: FolderBlobStore,
         content: ContentStore,
         indexes: FolderIndexes,
+        runs: Runs,
         *,
         threads: Threads,
         clock: Clock,
@@ -54,6 +52,7 @@ class CatalogTracker:
         self._files = files
         self._content = content
         self._indexes = indexes
+        self._runs = runs
         self._threads = threads
         self._clock = clock
         self._manifests: dict[str, Manifest] = {}
@@ -62,8 +61,7 @@ class CatalogTracker:
         return await self._database.read(_parent, name, partial)
 
     async def manifest(self, digest: str) -> Manifest:
-        if not await self._database.read(find_wandb_digest, digest):
-            raise NoSuchVersion(f"there is no version with the digest {digest}.")
+        await self._require(digest)
         manifest = self._manifests.pop(digest, None)
         if manifest is None:
             root = await self._content.get(_blob_of(digest))
@@ -73,6 +71,15 @@ class CatalogTracker:
         while len(self._manifests) > MANIFESTS_KEPT_MAX:
             del self._manifests[next(iter(self._manifests))]
         return manifest
+
+    async def root(self, digest: str) -> bytes:
+        """The bytes of a manifest as they are on the disk now. Raises `CorruptContent`."""
+        await self._require(digest)
+        return await self._content.get(_blob_of(digest))
+
+    async def _require(self, digest: str) -> None:
+        if not await self._database.read(find_wandb_digest, digest):
+            raise NoSuchVersion(f"there is no version with the digest {digest}.")
 
     async def missing(self, digests: Sequence[str]) -> set[str]:
         files = {_file_of(digest): digest for digest in digests}
@@ -98,13 +105,22 @@ class CatalogTracker:
         evidence = Evidence(
             tiling=await self._content.put(request.scan.tiling),
             wandb=await self._survey(request.manifest),
-            run_id=secrets.token_hex(RUN_ID_BYTES),
+            run_id=request.run or new_run_id(),
             now=self._clock.now(),
         )
         return await self._database.write(commit, request, evidence)
 
     async def outcome(self, request_id: str) -> CommitResult | None:
         return await self._database.read(outcome, request_id)
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        return await self._runs.start(request)
+
+    async def run(self, run_id: str) -> RunRecord:
+        return await self._runs.run(run_id)
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        return await self._runs.finish(run_id, state)
 
     async def _settle_shards(self, manifest: Manifest) -> None:
         names = [_file_of(shard.digest) for shard in manifest.shards]

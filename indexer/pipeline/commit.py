@@ -36,6 +36,10 @@ def wanted_of(
         aliases=request.aliases,
         notes=request.notes,
         expect=parent_digest,
+        description=request.description,
+        metadata=request.metadata,
+        tags=request.tags,
+        run=request.run,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,12 +15,15 @@ from indexer.records import (
     Consistency,
     Entry,
     Folder,
+    LabelChange,
     ProjectRecord,
     ScanSummary,
     VersionRecord,
 )
 from indexer.references import ArtifactName
 from indexer.wire.base import Answer, Digest, Order, VersionName
+
+Value = TypeVar("Value")
 
 
 class VersionDocument(Answer, frozen=True, kw_only=True):
@@ -48,6 +51,9 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
     checksum: str | None
     touched: int | None
     notices: list[str]
+    description: str
+    metadata: dict[str, Any]
+    tags: list[str]
 
     @classmethod
     def of(cls, version: VersionRecord) -> VersionDocument:
@@ -75,6 +81,9 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=version.checksum,
             touched=version.touched,
             notices=list(version.notices),
+            description=version.description,
+            metadata=version.metadata,
+            tags=list(version.tags),
         )
 
     def record(self) -> VersionRecord:
@@ -100,6 +109,9 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=self.checksum,
             touched=self.touched,
             notices=tuple(self.notices),
+            description=self.description,
+            metadata=self.metadata,
+            tags=tuple(self.tags),
         )
 
 
@@ -134,6 +146,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
     versions: int
     latest: VersionDocument | None
     updated_at: datetime
+    description: str
 
     @classmethod
     def of(cls, artifact: ArtifactRecord) -> ArtifactDocument:
@@ -144,6 +157,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
             versions=artifact.versions,
             latest=VersionDocument.of(artifact.latest) if artifact.latest else None,
             updated_at=artifact.updated_at,
+            description=artifact.description,
         )
 
     def record(self) -> ArtifactRecord:
@@ -155,6 +169,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
             versions=self.versions,
             latest=self.latest.record() if self.latest else None,
             updated_at=self.updated_at,
+            description=self.description,
         )
 
 
@@ -201,6 +216,13 @@ class AliasDocument(Answer, frozen=True, kw_only=True):
     ref: str
 
 
+class TagDocument(Answer, frozen=True, kw_only=True):
+    """A tag and a version that has it."""
+
+    tag: str
+    ref: str
+
+
 class ProjectPage(Answer, frozen=True, kw_only=True):
     """Projects by name; `next` continues after them."""
 
@@ -234,10 +256,56 @@ class AliasOrder(Order, frozen=True, kw_only=True):
     version: VersionName
 
 
+class ArtifactPatch(Order, frozen=True, kw_only=True):
+    """What is to change of an artifact."""
+
+    description: str
+
+
 class VersionPatch(Order, frozen=True, kw_only=True):
-    """What is to change of a version."""
+    """What is to change of a version; what is left out stays as it is.
+
+    `tags` take the place of those that it has, before `add_tags` are added and `remove_tags`
+    removed.
+    """
 
     notes: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+    add_tags: list[str] = msgspec.field(default_factory=list)
+    remove_tags: list[str] = msgspec.field(default_factory=list)
+
+    @classmethod
+    def of(cls, change: LabelChange) -> VersionPatch:
+        """The document of a change."""
+        return cls(
+            notes=_set(change.notes),
+            description=_set(change.description),
+            metadata=_set(change.metadata),
+            tags=UNSET if change.tags is None else list(change.tags),
+            add_tags=list(change.add_tags),
+            remove_tags=list(change.remove_tags),
+        )
+
+    def change(self) -> LabelChange:
+        """The change of the document."""
+        return LabelChange(
+            notes=_given(self.notes),
+            description=_given(self.description),
+            metadata=_given(self.metadata),
+            tags=None if self.tags is UNSET else tuple(self.tags),
+            add_tags=tuple(self.add_tags),
+            remove_tags=tuple(self.remove_tags),
+        )
+
+
+def _set(value: Value | None) -> Value | UnsetType:
+    return UNSET if value is None else value
+
+
+def _given(value: Value | UnsetType) -> Value | None:
+    return None if value is UNSET else value
 
 
 # --- entries
@@ -327,7 +395,7 @@ class EntryPage(Answer, frozen=True, kw_only=True):
 
 
 def path_fields(path: bytes) -> dict[str, str]:
-    """The fields of a document that hold a path."""
+    """A path as a document's `path`, or its `path_base64` where it is no UTF-8."""
     try:
         return {"path": path.decode()}
     except UnicodeDecodeError:

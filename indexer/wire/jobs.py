@@ -79,7 +79,8 @@ class SnapshotOrder(ReachOrder, frozen=True, kw_only=True):
     The source is `uri`; several have mounts and stand in `sources`. `name` is the artifact as
     project/artifact. `include` and `exclude` are globs on paths of entries. `checksum` is what is
     recorded of objects' bytes; with `heads`, a version id is asked for by object where the listing
-    tells none. `as_of` asks for the state at that moment, where versions are kept.
+    tells none. `as_of` asks for the state at that moment, where versions are kept. `run` is the id
+    of the run that the version is to be of; without one, it gets one of its own.
     """
 
     uri: Annotated[str, Meta(examples=["s3://bucket/prefix/"])] | None = None
@@ -98,6 +99,10 @@ class SnapshotOrder(ReachOrder, frozen=True, kw_only=True):
     checksum: str | None = None
     heads: bool = False
     as_of: Annotated[datetime, Meta(tz=True)] | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] = msgspec.field(default_factory=list)
+    run: str | None = None
     in_flight: Annotated[int, Meta(ge=1, le=IN_FLIGHT_MAX)] | None = None
     requests_per_s: Annotated[int, Meta(ge=1, le=REQUESTS_PER_S_MAX)] | None = None
 

@@ -15,6 +15,7 @@ from indexer.errors import (
     LimitExceeded,
     Mismatch,
     NotFound,
+    RunEnded,
     Temporary,
     UnusableDataFolder,
     UsageError,
@@ -74,6 +75,7 @@ _SERVER_ERRORS: Final = 500
 
 STATUSES: Final[tuple[tuple[type[IndexerError], int], ...]] = (
     (UnusableDataFolder, 507),
+    (RunEnded, 409),
     (UsageError, 400),
     (AmbiguousSource, 400),
     (NotFound, 404),

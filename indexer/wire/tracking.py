@@ -49,6 +49,10 @@ class CommitOrder(Order, frozen=True, kw_only=True):
     aliases: list[str] = msgspec.field(default_factory=list)
     notes: str | None = None
     expect: str | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] = msgspec.field(default_factory=list)
+    run: str | None = None
 
     @classmethod
     def of(cls, request: CommitRequest) -> CommitOrder:
@@ -74,6 +78,10 @@ class CommitOrder(Order, frozen=True, kw_only=True):
             aliases=list(request.aliases),
             notes=request.notes,
             expect=request.expect,
+            description=request.description,
+            metadata=request.metadata,
+            tags=list(request.tags),
+            run=request.run,
         )
 
     def request(self, name: ArtifactName) -> CommitRequest:
@@ -99,6 +107,10 @@ class CommitOrder(Order, frozen=True, kw_only=True):
             aliases=tuple(self.aliases),
             notes=self.notes,
             expect=self.expect,
+            description=self.description,
+            metadata=self.metadata,
+            tags=tuple(self.tags),
+            run=self.run,
         )
 
     def read_manifest(self) -> Manifest:

@@ -18,7 +18,7 @@ from indexer.errors import (
     NoSuchVersion,
 )
 from indexer.limits import NOTES_CHARACTERS_MAX
-from indexer.records import Consistency
+from indexer.records import Consistency, LabelChange
 from indexer.references import ArtifactName
 from indexer.testing.commits import (
     FIRST,
@@ -250,13 +250,13 @@ async def test_an_alias_needs_a_version(filled: Catalog) -> None:
 
 
 async def test_notes_are_replaced(filled: Catalog) -> None:
-    assert (await filled.labels.set_notes(NAME, 2, "gut\n")).notes == "gut\n"
+    assert (await filled.labels.change_version(NAME, 2, LabelChange("gut\n"))).notes == "gut\n"
     assert (await filled.reader.version(NAME, "best")).notes == "gut\n"
     with pytest.raises(InvalidSetting):
-        await filled.labels.set_notes(NAME, 2, "x" * (NOTES_CHARACTERS_MAX + 1))
+        await filled.labels.change_version(NAME, 2, LabelChange("x" * (NOTES_CHARACTERS_MAX + 1)))
     with pytest.raises(NoSuchVersion):
-        await filled.labels.set_notes(NAME, 9, "gut")
-    assert (await filled.labels.set_notes(NAME, 2, "")).notes == ""
+        await filled.labels.change_version(NAME, 9, LabelChange("gut"))
+    assert (await filled.labels.change_version(NAME, 2, LabelChange(""))).notes == ""
 
 
 # --- facts, and content that is damaged

@@ -9,12 +9,14 @@ from indexer.daemon.operations.about import about
 from indexer.daemon.operations.artifacts import ARTIFACTS
 from indexer.daemon.operations.diff import DIFFS
 from indexer.daemon.operations.jobs import JOBS
+from indexer.daemon.operations.runs import RUNS
 from indexer.daemon.operations.tracking import TRACKING
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *JOBS,
     *ARTIFACTS,
     *DIFFS,
+    *RUNS,
     *TRACKING,
-    *about((*JOBS, *ARTIFACTS, *DIFFS, *TRACKING)),
+    *about((*JOBS, *ARTIFACTS, *DIFFS, *RUNS, *TRACKING)),
 )

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import Meta
 
+from indexer.artifact.structure import verify_structure
 from indexer.daemon.dispatch import tag_of
 from indexer.daemon.operation import (
     ALIAS_IF_MATCH,
@@ -28,7 +29,12 @@ from indexer.daemon.operation import (
 )
 from indexer.daemon.problems import Malformed, PreconditionFailed
 from indexer.errors import CommitConflict, NoSuchVersion
-from indexer.limits import CURSOR_CHARACTERS_MAX, PAGE_RESULTS_DEFAULT, PAGE_RESULTS_MAX
+from indexer.limits import (
+    CURSOR_CHARACTERS_MAX,
+    PAGE_RESULTS_DEFAULT,
+    PAGE_RESULTS_MAX,
+    TAG_CHARACTERS_MAX,
+)
 from indexer.protocols import ANYWHERE
 from indexer.records import Entry, VersionRecord
 from indexer.references import parse_project
@@ -39,6 +45,7 @@ from indexer.wire.artifacts import (
     AliasOrder,
     ArtifactDocument,
     ArtifactPage,
+    ArtifactPatch,
     EntryDocument,
     EntryPage,
     FolderDocument,
@@ -51,8 +58,17 @@ from indexer.wire.artifacts import (
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
+from indexer.wire.verification import StructureDocument
 
 SCAN_ID_PATTERN: Final = re.compile(r"[0-9]{1,18}")
+
+
+class VersionsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page of an artifact's versions; with `tag`, of those that have it."""
+
+    tag: Annotated[str, Meta(max_length=TAG_CHARACTERS_MAX)] | None = None
+    after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
 class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,12 +100,24 @@ async def list_artifacts(parts: Parts, call: Call) -> Answer:
 
 async def list_versions(parts: Parts, call: Call) -> Answer:
     """Lists an artifact's versions, newest first."""
-    query: PageQuery = call.query
+    query: VersionsQuery = call.query
     found = await parts.workspace.versions(
-        call.name, after=number_of_cursor(query.after), limit=query.limit
+        call.name, after=number_of_cursor(query.after), limit=query.limit, tag=query.tag
     )
     after = cursor_after(str(found[-1].number)) if len(found) == query.limit else None
     return Answer(VersionPage(results=[VersionDocument.of(one) for one in found], next=after))
+
+
+async def get_artifact(parts: Parts, call: Call) -> Answer:
+    """Looks at an artifact."""
+    return Answer(ArtifactDocument.of(await parts.workspace.artifact(call.name)))
+
+
+async def change_artifact(parts: Parts, call: Call) -> Answer:
+    """Changes an artifact's description."""
+    patch: ArtifactPatch = call.body
+    changed = await parts.workspace.describe_artifact(call.name, patch.description)
+    return Answer(ArtifactDocument.of(changed))
 
 
 async def get_version(parts: Parts, call: Call) -> Answer:
@@ -98,7 +126,7 @@ async def get_version(parts: Parts, call: Call) -> Answer:
 
 
 async def change_version(parts: Parts, call: Call) -> Answer:
-    """Changes a version's notes."""
+    """Changes a version's notes, description, metadata and tags."""
     patch: VersionPatch = call.body
     version = await parts.workspace.version(call.ref)
     expect = None
@@ -107,12 +135,11 @@ async def change_version(parts: Parts, call: Call) -> Answer:
             raise PreconditionFailed(
                 f"{version.ref} is not as If-Match says any more; look at it again, and repeat."
             )
-        expect = version.notes
-    if patch.notes is not UNSET:
-        with _precondition():
-            version = await parts.workspace.set_notes(
-                version.name, version.number, patch.notes, expect=expect
-            )
+        expect = version
+    with _precondition():
+        version = await parts.workspace.change_version(
+            version.name, version.number, patch.change(), expect=expect
+        )
     return Answer(VersionDocument.of(version), tag=_tag_of_version(version))
 
 
@@ -150,6 +177,12 @@ async def get_tiling(parts: Parts, call: Call) -> Answer:
     if not SCAN_ID_PATTERN.fullmatch(scan_id):
         raise NoSuchVersion(f"{scan_id[:40]!r} is no id of a scan; they are listed at /scans.")
     return Answer(await parts.workspace.tiling(call.ref, int(scan_id)), immutable=True)
+
+
+async def verify_version(parts: Parts, call: Call) -> Answer:
+    """Proves that what is kept of a version is whole; no store is asked."""
+    version = await parts.workspace.version(call.ref)
+    return Answer(StructureDocument.of(await verify_structure(parts.workspace, version)))
 
 
 async def list_aliases(parts: Parts, call: Call) -> Answer:
@@ -222,11 +255,16 @@ ARTIFACTS: Final = (
     ),
     Operation(
         "GET", f"{ARTIFACT}/versions", "List an artifact's versions", list_versions,
-        {200: VersionPage}, query=PageQuery,
+        {200: VersionPage}, query=VersionsQuery,
+    ),
+    Operation("GET", ARTIFACT, "Look at an artifact", get_artifact, {200: ArtifactDocument}),
+    Operation(
+        "PATCH", ARTIFACT, "Describe an artifact", change_artifact,
+        {200: ArtifactDocument}, body=ArtifactPatch, problems=(415,),
     ),
     Operation("GET", _VERSION, "Look at a version", get_version, {200: VersionDocument}),
     Operation(
-        "PATCH", _VERSION, "Change a version's notes", change_version,
+        "PATCH", _VERSION, "Change what is said of a version", change_version,
         {200: VersionDocument}, body=VersionPatch, problems=(412, 415), headers=(IF_MATCH,),
     ),
     Operation(
@@ -240,6 +278,10 @@ ARTIFACTS: Final = (
     Operation(
         "GET", f"{_VERSION}/scans/{{scan}}/tiling", "Get what a scan listed", get_tiling,
         {200: JSON_TYPE}, problems=(422,),
+    ),
+    Operation(
+        "GET", f"{_VERSION}/verify", "Prove that what is kept of a version is whole",
+        verify_version, {200: StructureDocument},
     ),
     Operation(
         "GET", f"{ARTIFACT}/aliases", "List an artifact's aliases", list_aliases,
