@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 from indexer.artifact.handle import Handle
 from indexer.artifact.verify import ReferenceReport, Selection
 from indexer.globs import Filters
+from indexer.library_diff import COMPARING_THREADS, VersionDiff
 from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
 from indexer.protocols import ANYWHERE
@@ -26,6 +27,7 @@ from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
 from indexer.telemetry import new_logger
+from workers.threads import Threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +71,23 @@ class Version:
 
             while (table := portal.run(following)) is not None:
                 yield table
+
+    def diff(self, other: str | Version, prefix: str | bytes = b"") -> VersionDiff:
+        """What changed since another version: what is added is here and was not there.
+
+        `other` is a version, a reference, or of the same artifact `v0`, an alias or a digest.
+        Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
+        """
+        named = other.record.ref if isinstance(other, Version) else other
+        below = prefix.encode() if isinstance(prefix, str) else prefix
+
+        async def find(handle: Handle) -> VersionDiff:
+            old = await handle.beside(named)
+            async with Threads(COMPARING_THREADS) as threads:
+                found = await handle.diff(old, below, threads=threads)
+            return VersionDiff(old.record, self.record, below, self.place, found)
+
+        return self._run(find)
 
     def lineage(
         self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT

@@ -445,6 +445,23 @@ URL_LIST_BYTES_MAX: Final = 64 * MIB
 URL_LIST_URLS_MAX: Final = 200_000
 """Of a list of URLs, which is sorted in memory: some 400 bytes each."""
 
+DIFF_SHARDS_AT_ONCE: Final = 8
+"""Shards of two versions that are read and compared at once: one of mean size is some 2 MB as a
+table, the largest 20, and is held twice while it is."""
+
+DIFF_HELD_BYTES_MAX: Final = 32 * MIB
+"""Changes that are held of a diff, some 100,000 of usual keys. Beyond that pages read shards anew;
+and where what was added and removed is more by itself, renames are not looked for."""
+
+DIFF_PAGE_SHARDS_MAX: Final = 64
+"""Shards that one page of a diff reads where changes are not held, some half a second of it."""
+
+DIFFS_KEPT_MAX: Final = 4
+"""Diffs that are kept as found, for whoever pages through them."""
+
+DIFFS_AT_ONCE_MAX: Final = 2
+"""Diffs that a daemon finds at once; more only share the same cores."""
+
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
@@ -470,3 +487,4 @@ assert HASH_INLINE_BYTES_MAX < HANDED_ON_BYTES_MAX <= READ_CHUNK_BYTES <= READ_R
 assert HASH_CHUNK_BYTES <= HASH_BATCH_BYTES_MAX <= HASH_SLICE_BYTES_MAX
 assert HTTP_PAGE_ENTRIES_MAX <= HTTP_NAMES_CACHED_MAX
 assert HTTP_CHUNK_BYTES <= HANDED_ON_BYTES_MAX
+assert 1 < DIFF_SHARDS_AT_ONCE <= DIFF_PAGE_SHARDS_MAX
