@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 
 from indexer.artifact.handle import Handle
 from indexer.artifact.verify import ReferenceReport, Selection
+from indexer.errors import InvalidSetting
 from indexer.globs import Filters
 from indexer.library_diff import COMPARING_THREADS, VersionDiff
 from indexer.limits import LINEAGE_DEPTH_DEFAULT
@@ -31,6 +32,7 @@ from workers.threads import Threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 
 Result = TypeVar("Result")
@@ -170,6 +172,23 @@ class Version:
             return self._run(lambda handle: handle.verify_structure())
         selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
         return self._run(lambda handle: handle.verify(selection))
+
+    def filesystem(self) -> AbstractFileSystem:
+        """Its entries as a read-only file system of fsspec, whose root is the version.
+
+        What is read are the original objects as they were recorded. Raises `InvalidSetting` where
+        fsspec is not installed.
+        """
+        try:
+            from fsspec.implementations.dirfs import DirFileSystem
+        except ImportError as error:
+            raise InvalidSetting(
+                "a file system needs one more package: install bucket-indexer[fsspec]."
+            ) from error
+        from indexer.filesystem import IndexerFileSystem
+
+        versions = IndexerFileSystem(place=self.place)
+        return DirFileSystem(path=self.ref, fs=versions, skip_instance_cache=True)
 
     @contextmanager
     def _opened(self) -> Iterator[Portal[Handle]]:

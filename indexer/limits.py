@@ -206,6 +206,15 @@ SHARDS_VERIFIED_AT_ONCE: Final = 4
 """Objects of one shard that are asked for at once, and shards that are gone through side by side;
 how many requests there may be in all is for the caps and limiters of the server to say."""
 
+FILE_SHARDS_KEPT_MAX: Final = 8
+"""Shards that a file system keeps of each version: one is some 4 MB with its paths."""
+
+FILE_BLOCK_BYTES: Final = 4 * MIB
+"""What an open file reads at once, and ahead of whoever reads it in order."""
+
+FILE_SYSTEM_CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a process that ends waits for the connections of a file system to be closed."""
+
 FAULTS_SHOWN_MAX: Final = 20
 """Faults of one kind that are told one by one; of the others there is the number."""
 
