@@ -17,8 +17,10 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from indexer.artifact.diffs import Diffs
 from indexer.artifact.entries import entries_page
 from indexer.catalog.catalog import Catalog
+from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.doctor import examine
 from indexer.errors import NoSuchVersion
 from indexer.globs import Filters
@@ -104,6 +106,7 @@ class App:
         self._clock = clock
         self._servers = servers
         self._budget = Budget(READ_BYTES_MAX)
+        self._diffs = Diffs(self, threads)
 
     # --- snapshots
 
@@ -257,6 +260,31 @@ class App:
         limit: int = PAGE_RESULTS_DEFAULT,
     ) -> FolderPage:
         return await entries_page(self, await self.manifest(version.digest), prefix, after, limit)
+
+    async def diff(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        kind: ChangeKind | None = None,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> DiffPage:
+        found = await self._diffs.of(old.digest, new.digest, prefix)
+        return await found.page(() if kind is None else (kind,), after, limit)
+
+    async def diff_folders(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> ChangedFolderPage:
+        found = await self._diffs.of(old.digest, new.digest, prefix)
+        return await found.folders(after, limit)
 
     async def set_alias(
         self, name: ArtifactName, alias: str, number: int, *, expect: int | None = ANYWHERE

@@ -1,6 +1,7 @@
 """The command: arguments in, results on standard output, one sentence and an exit code on errors.
 
     indexer snapshot | artifact put | ls | show | doctor | completion
+            diff                                                            (cli_diff)
             alias | tag | note | describe | metadata                        (cli_labels)
             runs | lineage                                                  (cli_runs)
             ttl | rm | gc | alias protect | alias unprotect                 (cli_retention)
@@ -27,6 +28,7 @@ import click
 from indexer import __version__
 from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
+from indexer.cli_diff import diff
 from indexer.cli_labels import alias, describe, metadata, note, tag
 from indexer.cli_retention import gc, protect, rm, ttl, unprotect
 from indexer.cli_runs import lineage, runs
@@ -61,9 +63,9 @@ def main() -> None:
         # Names and notes are any Unicode, and what reads them may take ASCII alone.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        cli.main(prog_name="indexer", standalone_mode=False)
+        # What a command returns is the code that it left with, if it left early.
+        code = cli.main(prog_name="indexer", standalone_mode=False) or 0
         sys.stdout.flush()
-        code = 0
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -115,7 +117,7 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-for each in (alias, tag, note, describe, metadata, runs, lineage, verify):
+for each in (diff, alias, tag, note, describe, metadata, runs, lineage, verify):
     cli.add_command(each)
 for each in (ttl, rm, gc, serve, jobs):
     cli.add_command(each)
@@ -257,15 +259,16 @@ def ls(
     from indexer.references import parse_name, parse_project, parse_reference
 
     console = session.console
-    if target is not None and (":" in target or "@" in target) and tag is None:
+    is_version = target is not None and (":" in target or "@" in target)
+    if (tag is not None or deleted) and (target is None or "/" not in target or is_version):
+        raise InvalidSetting(
+            "--tag and --deleted select versions: name an artifact, as in project/artifact."
+        )
+    if target is not None and is_version:
         session.run(partial(_list_entries, console, parse_reference(target), prefix))
         return
     if prefix:
         raise InvalidSetting("--prefix selects entries: name a version, as in project/artifact:v3.")
-    if (tag is not None or deleted) and "/" not in (target or ""):
-        raise InvalidSetting(
-            "--tag and --deleted select versions: name an artifact, as in project/artifact."
-        )
     if target is None:
         views.show_projects(console, session.run(_projects))
     elif "/" in target:

@@ -23,10 +23,16 @@ from uuid import uuid4
 import msgspec
 import pyarrow as pa
 
+from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.commit_rules import check_labels
 from indexer.content import decode_shard
 from indexer.errors import CorruptContent, IndexerError
-from indexer.label_rules import check_change, check_run_change
+from indexer.label_rules import (
+    check_change,
+    check_description,
+    check_run_change,
+    check_use_as,
+)
 from indexer.limits import (
     CATALOG_ROWS_MAX,
     JOB_CANCEL_TIMEOUT_S,
@@ -74,6 +80,7 @@ from indexer.wire.artifacts import (
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
+from indexer.wire.diff import DiffDocument, DiffFoldersDocument
 from indexer.wire.jobs import (
     DoctorDocument,
     DoctorOrder,
@@ -287,6 +294,31 @@ class Client:
         )
         return FolderPage(tuple(one.record() for one in page.results), read_cursor(page.next))
 
+    async def diff(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        kind: ChangeKind | None = None,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> DiffPage:
+        query = _diff_query(new, prefix, after, limit) | {"kind": kind and str(kind)}
+        return (await self._remote.get(_diff_path(old), DiffDocument, query)).record()
+
+    async def diff_folders(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> ChangedFolderPage:
+        path, query = f"{_diff_path(old)}/folders", _diff_query(new, prefix, after, limit)
+        return (await self._remote.get(path, DiffFoldersDocument, query)).record()
+
     # --- what may change
 
     async def set_alias(
@@ -323,6 +355,7 @@ class Client:
         return await self._change("PATCH", path, VersionPatch.of(change), headers)
 
     async def describe_artifact(self, name: ArtifactName, description: str) -> ArtifactRecord:
+        check_description(description)
         order = ArtifactPatch(description=description)
         return (await self._remote.send("PATCH", _path(name), ArtifactDocument, order)).record()
 
@@ -357,6 +390,8 @@ class Client:
         return await self._tracker.finish_run(run_id, state)
 
     async def use(self, ref: VersionRef, run_id: str, use_as: str | None = None) -> VersionRecord:
+        if use_as is not None:
+            check_use_as(use_as)
         # Asked twice, an alias might mean another version the second time.
         version = await self.version(ref)
         order = UseOrder(ref=version.ref, use_as=use_as)
@@ -430,6 +465,22 @@ async def connect(
 
 def _page(after: str | None, limit: int) -> dict[str, str | int | None]:
     return {"after": None if after is None else cursor_after(after), "limit": limit}
+
+
+def _diff_path(old: VersionRecord) -> str:
+    """By digest: such answers never change."""
+    return f"{_version_path(VersionRef(old.name, old.digest))}/diff"
+
+
+def _diff_query(
+    new: VersionRecord, prefix: bytes, after: bytes | None, limit: int
+) -> dict[str, str | int | None]:
+    return {
+        "to": str(VersionRef(new.name, new.digest)),
+        "prefix": prefix.decode("utf-8", "surrogateescape") or None,
+        "after": None if after is None else cursor_after(after),
+        "limit": min(limit, PAGE_RESULTS_MAX),
+    }
 
 
 def _text(after: int | None) -> str | None:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 
 from indexer.artifact.handle import Handle
 from indexer.artifact.verify import ReferenceReport, Selection
+from indexer.errors import InvalidSetting
 from indexer.globs import Filters
+from indexer.library_diff import COMPARING_THREADS, VersionDiff
 from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
 from indexer.protocols import ANYWHERE
@@ -26,9 +28,11 @@ from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
 from indexer.telemetry import new_logger
+from workers.threads import Threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 
 Result = TypeVar("Result")
@@ -69,6 +73,23 @@ class Version:
 
             while (table := portal.run(following)) is not None:
                 yield table
+
+    def diff(self, other: str | Version, prefix: str | bytes = b"") -> VersionDiff:
+        """What changed since another version: what is added is here and was not there.
+
+        `other` is a version, a reference, or of the same artifact `v0`, an alias or a digest.
+        Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
+        """
+        named = other.record.ref if isinstance(other, Version) else other
+        below = prefix.encode() if isinstance(prefix, str) else prefix
+
+        async def find(handle: Handle) -> VersionDiff:
+            old = await handle.beside(named)
+            async with Threads(COMPARING_THREADS) as threads:
+                found = await handle.diff(old, below, threads=threads)
+            return VersionDiff(old.record, self.record, below, self.place, found)
+
+        return self._run(find)
 
     def lineage(
         self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
@@ -151,6 +172,23 @@ class Version:
             return self._run(lambda handle: handle.verify_structure())
         selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
         return self._run(lambda handle: handle.verify(selection))
+
+    def filesystem(self) -> AbstractFileSystem:
+        """Its entries as a read-only file system of fsspec, whose root is the version.
+
+        What is read are the original objects as they were recorded. Raises `InvalidSetting` where
+        fsspec is not installed.
+        """
+        try:
+            from fsspec.implementations.dirfs import DirFileSystem
+        except ImportError as error:
+            raise InvalidSetting(
+                "a file system needs one more package: install bucket-indexer[fsspec]."
+            ) from error
+        from indexer.filesystem import IndexerFileSystem
+
+        versions = IndexerFileSystem(place=self.place)
+        return DirFileSystem(path=self.ref, fs=versions, skip_instance_cache=True)
 
     @contextmanager
     def _opened(self) -> Iterator[Portal[Handle]]:

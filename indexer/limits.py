@@ -206,6 +206,15 @@ SHARDS_VERIFIED_AT_ONCE: Final = 4
 """Objects of one shard that are asked for at once, and shards that are gone through side by side;
 how many requests there may be in all is for the caps and limiters of the server to say."""
 
+FILE_SHARDS_KEPT_MAX: Final = 8
+"""Shards that a file system keeps of each version: one is some 4 MB with its paths."""
+
+FILE_BLOCK_BYTES: Final = 4 * MIB
+"""What an open file reads at once, and ahead of whoever reads it in order."""
+
+FILE_SYSTEM_CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a process that ends waits for the connections of a file system to be closed."""
+
 FAULTS_SHOWN_MAX: Final = 20
 """Faults of one kind that are told one by one; of the others there is the number."""
 
@@ -445,6 +454,23 @@ URL_LIST_BYTES_MAX: Final = 64 * MIB
 URL_LIST_URLS_MAX: Final = 200_000
 """Of a list of URLs, which is sorted in memory: some 400 bytes each."""
 
+DIFF_SHARDS_AT_ONCE: Final = 8
+"""Shards of two versions that are read and compared at once: one of mean size is some 2 MB as a
+table, the largest 20, and is held twice while it is."""
+
+DIFF_HELD_BYTES_MAX: Final = 32 * MIB
+"""Changes that are held of a diff, some 100,000 of usual keys. Beyond that pages read shards anew;
+and where what was added and removed is more by itself, renames are not looked for."""
+
+DIFF_PAGE_SHARDS_MAX: Final = 64
+"""Shards that one page of a diff reads where changes are not held, some half a second of it."""
+
+DIFFS_KEPT_MAX: Final = 4
+"""Diffs that are kept as found, for whoever pages through them."""
+
+DIFFS_AT_ONCE_MAX: Final = 2
+"""Diffs that a daemon finds at once; more only share the same cores."""
+
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
@@ -470,3 +496,4 @@ assert HASH_INLINE_BYTES_MAX < HANDED_ON_BYTES_MAX <= READ_CHUNK_BYTES <= READ_R
 assert HASH_CHUNK_BYTES <= HASH_BATCH_BYTES_MAX <= HASH_SLICE_BYTES_MAX
 assert HTTP_PAGE_ENTRIES_MAX <= HTTP_NAMES_CACHED_MAX
 assert HTTP_CHUNK_BYTES <= HANDED_ON_BYTES_MAX
+assert 1 < DIFF_SHARDS_AT_ONCE <= DIFF_PAGE_SHARDS_MAX

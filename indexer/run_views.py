@@ -128,7 +128,7 @@ class _Branches:
         for edge in lineage.edges:
             self._of_version[edge.ref].append(edge)
             self._of_run[edge.run_id].append(edge)
-        self._shown: set[tuple[str, str]] = set()
+        self._shown = {(way, lineage.root.ref) for way in ("up", "down")}
 
     def up(self, ref: str) -> list[_Node]:
         """The runs that a version came from."""

@@ -158,11 +158,16 @@ class Artifact:
 
 
 class Run:
-    """A run that was started; `with` ends it. `record` says what was known of it then."""
+    """A run that was started; `with` ends it.
 
-    def __init__(self, record: RunRecord, place: Place) -> None:
+    `record` says what was known of it when it was last changed here, `place` where it is kept.
+    `settings` are those by which its sources are reached, where its verbs are given no others.
+    """
+
+    def __init__(self, record: RunRecord, place: Place, settings: ReachSettings) -> None:
         self.record = record
         self.place = place
+        self.settings = settings
         self._has_ended = False
 
     @property
@@ -205,7 +210,7 @@ class Run:
             artifact.add_reference(reference)
         artifact.aliases = (*artifact.aliases, *aliases)
         artifact.tags = (*artifact.tags, *tags)
-        return artifact._log(self.project, run=self.id, **self._where(), **given)  # noqa: SLF001
+        return artifact._log(self.project, run=self.id, **self._given(given))  # noqa: SLF001
 
     def use_artifact(
         self,
@@ -221,7 +226,7 @@ class Run:
         something changed. Raises what `snapshot` does, `NoSuchVersion` and `RunEnded`.
         """
         if isinstance(artifact, Artifact):
-            used = artifact.version or artifact._log(self.project, **self._where(), **given)  # noqa: SLF001
+            used = artifact.version or artifact._log(self.project, **self._given(given))  # noqa: SLF001
         elif isinstance(artifact, Version):
             used = artifact
         else:
@@ -272,8 +277,11 @@ class Run:
             # What the block raised is what its caller has to know.
             error.add_note(f"The run {self.id} could not be ended: {other}")
 
-    def _where(self) -> dict[str, Any]:
-        return {"data": self.place.data, "server": self.place.server}
+    def _given(self, settings: SnapshotSettings) -> dict[str, Any]:
+        """What a snapshot in this run is given: where the run is kept, and the settings."""
+        is_daemon = self.place.server is not None
+        where = {"server": self.place.server} if is_daemon else {"data": self.place.data}
+        return {**self.settings, **settings, **where}
 
     def _check_place(self, version: Version) -> None:
         here, there = self.place, version.place
@@ -300,7 +308,8 @@ def run(
 
     `job_type` says what kind of job it is (`train`), `config` what it is run with, as JSON holds
     it. With the `id` of a run that is there, that one goes on. `data` or `server` say where it is
-    kept. Raises `InvalidReference` and `InvalidSetting`.
+    kept; the settings hold for all sources that are snapshot in it. Raises `InvalidReference` and
+    `InvalidSetting`.
     """
     request = RunRequest(
         project=project,
@@ -313,7 +322,7 @@ def run(
     where = {"data": None if data is None else str(data), "server": server}
     place = place_of(settings_of({**where, **given}))
     record = _run_at(place, lambda workspace: workspace.start_run(request))
-    return Run(record, place)
+    return Run(record, place, given)
 
 
 def _run_at(place: Place, function: Callable[[Workspace], Coroutine[Any, Any, Result]]) -> Result:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.limits import CATALOG_ROWS_MAX, LINEAGE_DEPTH_DEFAULT, PAGE_RESULTS_DEFAULT
 from indexer.manifest import Manifest
 from indexer.protocols import ANYWHERE, Servers
@@ -156,6 +157,34 @@ class Workspace(Protocol):
         limit: int = PAGE_RESULTS_DEFAULT,
     ) -> FolderPage:
         """A version's entries whose paths start with `prefix`, by path."""
+        ...
+
+    async def diff(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        kind: ChangeKind | None = None,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> DiffPage:
+        """What changed from one version to another below a prefix, by path, of a kind or of all.
+
+        A page may be shorter than `limit`; `next` of it, given as `after`, continues.
+        """
+        ...
+
+    async def diff_folders(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> ChangedFolderPage:
+        """How much changed in each folder directly below a prefix, and of each entry there."""
         ...
 
     async def set_alias(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -373,7 +373,7 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
     def record(self) -> Entry:
         """The entry of the document."""
         return Entry(
-            path=_path_of(self),
+            path=path_of(self),
             size=self.size,
             uri=self.uri,
             etag=self.etag,
@@ -402,7 +402,7 @@ class FolderDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="f
 
     def record(self) -> Folder:
         """The folder of the document."""
-        return Folder(_path_of(self), self.objects, self.bytes)
+        return Folder(path_of(self), self.objects, self.bytes)
 
 
 class EntryPage(Answer, frozen=True, kw_only=True):
@@ -423,7 +423,18 @@ def path_fields(path: bytes) -> dict[str, str]:
         return {"path_base64": base64.b64encode(path).decode()}
 
 
-def _path_of(document: EntryDocument | FolderDocument) -> bytes:
+class HasPath(Protocol):
+    """A document with the fields of a path."""
+
+    @property
+    def path(self) -> str | UnsetType: ...
+
+    @property
+    def path_base64(self) -> str | UnsetType: ...
+
+
+def path_of(document: HasPath) -> bytes:
+    """The path that a document's fields hold."""
     if isinstance(document.path_base64, str):
         return base64.b64decode(document.path_base64)
     assert isinstance(document.path, str)
