@@ -114,6 +114,7 @@ def test_protected_aliases_stay(command: Command) -> None:
         (2, ["alias", "protect", "p/a", "latest"], "latest"),
         (3, ["alias", "protect", "p/a", "best"], "best"),
         (3, ["rm", "p/a:v9"], "v0 alone"),
+        (2, ["rm", "p/a"], "as in p/a:v3"),
     ],
     ids=lambda value: str(value)[:40],
 )
