@@ -109,7 +109,15 @@ class Artifact:
         """
         return self._log(project, data=data, server=server, **given)
 
-    def _log(self, project: str | None, *, run: str | None = None, **given: Any) -> Version:
+    def _log(
+        self,
+        project: str | None,
+        *,
+        run: str | None = None,
+        aliases: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        **given: Any,
+    ) -> Version:
         checksums = {one.checksum for one in self._references if one.checksum is not None}
         if len(checksums) > 1:
             raise InvalidSetting(
@@ -122,11 +130,11 @@ class Artifact:
             self._sources(),
             name=_with_project(self.name, project),
             type=self.type,
-            aliases=self.aliases,
+            aliases=(*self.aliases, *aliases),
             notes=self.notes,
             description=self.description,
             metadata=self.metadata,
-            tags=self.tags,
+            tags=(*self.tags, *tags),
             run=run,
             **given,
         )
@@ -208,9 +216,9 @@ class Run:
                 )
             reference, artifact = artifact, Artifact(name, type)
             artifact.add_reference(reference)
-        artifact.aliases = (*artifact.aliases, *aliases)
-        artifact.tags = (*artifact.tags, *tags)
-        return artifact._log(self.project, run=self.id, **self._given(given))  # noqa: SLF001
+        return artifact._log(  # noqa: SLF001
+            self.project, run=self.id, aliases=aliases, tags=tags, **self._given(given)
+        )
 
     def use_artifact(
         self,
@@ -252,6 +260,8 @@ class Run:
 
     def finish(self, state: Literal["finished", "failed"] = "finished") -> None:
         """Ends the run, which then takes nothing more. Leaving its block does that by itself."""
+        if state not in ("finished", "failed"):
+            raise InvalidSetting(f"{state!r} is no end of a run: write finished or failed.")
         self.record = _run_at(
             self.place, lambda workspace: workspace.finish_run(self.id, RunState(state))
         )

@@ -8,7 +8,8 @@
 
 `catalog.Catalog` opens it and hands out its parts: `tracker` takes shards and commits, `reader`
 answers what people ask, `folders` shows what is in a version's folders, `labels` moves aliases and
-writes notes, `facts` keeps what servers honour, `content` reads what is named by a hash.
+writes what is said of versions, `runs` starts and ends runs and records what they use (`lineage`
+follows that), `facts` keeps what servers honour, `content` reads what is named by a hash.
 
 Invariants
   * Files are written and on the disk before the transaction that names them; a file that no
