@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 from indexer.artifact.handle import Handle
 from indexer.artifact.verify import ReferenceReport, Selection
 from indexer.globs import Filters
+from indexer.label_rules import plain
 from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
 from indexer.protocols import ANYWHERE
@@ -93,7 +94,7 @@ class Version:
         change = LabelChange(
             notes=notes,
             description=description,
-            metadata=_copied(metadata),
+            metadata=None if metadata is None else plain(metadata),
             tags=None if tags is None else tuple(tags),
             add_tags=tuple(add_tags),
             remove_tags=tuple(remove_tags),
@@ -230,7 +231,7 @@ def snapshot(
         heads=heads,
         as_of=as_of,
         description=description,
-        metadata=_copied(metadata),
+        metadata=None if metadata is None else plain(metadata),
         tags=list(tags),
         run=run,
     )
@@ -271,10 +272,6 @@ def _encoded(path: str | bytes) -> bytes:
 def _mounted(mount: str, source: str) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
     return f"{mount}={parse_source(located(source))}"
-
-
-def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if metadata is None else dict(metadata)
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from indexer.errors import IndexerError, InvalidReference, InvalidSetting
+from indexer.label_rules import plain
 from indexer.library import ReachSettings, SnapshotSettings, Version, snapshot
 from indexer.limits import OBJECTS_MAX_DEFAULT
 from indexer.places import Place, open_workspace, place_of, settings_of
@@ -255,7 +256,7 @@ class Run:
         notes: str | None = None,
     ) -> None:
         """Changes what is said of the run; what is None stays as it is."""
-        change = RunChange(name, None if config is None else dict(config), notes)
+        change = RunChange(name, None if config is None else plain(config), notes)
         self.record = _run_at(self.place, lambda workspace: workspace.change_run(self.id, change))
 
     def finish(self, state: Literal["finished", "failed"] = "finished") -> None:
@@ -326,7 +327,7 @@ def run(
         id=id,
         name=name,
         job_type=job_type,
-        config=None if config is None else dict(config),
+        config=None if config is None else plain(config),
         notes=notes,
     )
     where = {"data": None if data is None else str(data), "server": server}

@@ -87,7 +87,7 @@ def test_runs_are_listed_and_shown(story: Pair) -> None:
     ]
     listed = story("runs", "ls", "vision", "--job-type", "train").output.splitlines()
     assert listed[0].split() == ["RUN", "NAME", "JOB", "TYPE", "STATE", "STARTED", "ENDED"]
-    assert listed[1].split()[:4] == ["train", "train", "train", "finished"]
+    assert listed[1].split()[:4] == ["train", "-", "train", "finished"]
     assert len(story("runs", "ls", "vision", "--limit", "1").output.splitlines()) == 2
     shown = story("runs", "show", "train", "--json").document
     (used,), (made,) = shown["inputs"], shown["outputs"]
