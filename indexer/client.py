@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -22,6 +23,7 @@ from uuid import uuid4
 import msgspec
 import pyarrow as pa
 
+from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.commit_rules import check_labels
 from indexer.content import decode_shard
 from indexer.errors import CorruptContent, IndexerError
@@ -44,6 +46,7 @@ from indexer.records import (
     ArtifactRecord,
     Direction,
     FolderPage,
+    GarbageReport,
     LabelChange,
     Lineage,
     Preview,
@@ -65,6 +68,7 @@ from indexer.trackers.remote import RemoteTracker
 from indexer.wire.artifacts import (
     AliasList,
     AliasOrder,
+    AliasPatch,
     ArtifactDocument,
     ArtifactPage,
     ArtifactPatch,
@@ -76,6 +80,7 @@ from indexer.wire.artifacts import (
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
+from indexer.wire.diff import DiffDocument, DiffFoldersDocument
 from indexer.wire.jobs import (
     DoctorDocument,
     DoctorOrder,
@@ -84,6 +89,7 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from indexer.wire.retention import GarbageDocument, GarbageOrder
 from indexer.wire.runs import LineageDocument, LinkPage, RunDocument, RunPage, RunPatch, UseOrder
 from indexer.wire.verification import StructureDocument
 from workers.clock import SystemClock
@@ -188,8 +194,9 @@ class Client:
         after: int | None = None,
         limit: int = CATALOG_ROWS_MAX,
         tag: str | None = None,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        query = {**_page(_text(after), limit), "tag": tag}
+        query = {**_page(_text(after), limit), "tag": tag, "deleted": "true" if deleted else None}
         page = await self._remote.get(f"{_path(name)}/versions", VersionPage, query)
         return [one.record() for one in page.results]
 
@@ -202,6 +209,10 @@ class Client:
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
         return {one.alias: int(one.ref.rpartition(":v")[2]) for one in found.results}
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
+        return frozenset(one.alias for one in found.results if one.protected)
 
     async def scans(
         self, ref: VersionRef, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
@@ -282,6 +293,31 @@ class Client:
             },
         )
         return FolderPage(tuple(one.record() for one in page.results), read_cursor(page.next))
+
+    async def diff(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        kind: ChangeKind | None = None,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> DiffPage:
+        query = _diff_query(new, prefix, after, limit) | {"kind": kind and str(kind)}
+        return (await self._remote.get(_diff_path(old), DiffDocument, query)).record()
+
+    async def diff_folders(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> ChangedFolderPage:
+        path, query = f"{_diff_path(old)}/folders", _diff_query(new, prefix, after, limit)
+        return (await self._remote.get(path, DiffFoldersDocument, query)).record()
 
     # --- what may change
 
@@ -385,6 +421,24 @@ class Client:
         query = {"direction": direction, "depth": depth}
         return (await self._remote.get(path, LineageDocument, query)).record()
 
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        path = f"{_path(name)}/versions/v{number}"
+        return await self._change("PATCH", path, VersionPatch(expires_at=expires_at), {})
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        path = f"{_path(name)}/aliases/{_segment(alias)}"
+        return await self._change("PATCH", path, AliasPatch(protected=protected), {})
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        return await self._change("DELETE", f"{_path(name)}/versions/v{number}", None, {})
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        return (await self._remote.send("POST", "/gc", GarbageDocument, order)).record()
+
     async def _change(
         self, method: str, path: str, order: msgspec.Struct | None, headers: dict[str, str]
     ) -> VersionRecord:
@@ -411,6 +465,22 @@ async def connect(
 
 def _page(after: str | None, limit: int) -> dict[str, str | int | None]:
     return {"after": None if after is None else cursor_after(after), "limit": limit}
+
+
+def _diff_path(old: VersionRecord) -> str:
+    """By digest: such answers never change."""
+    return f"{_version_path(VersionRef(old.name, old.digest))}/diff"
+
+
+def _diff_query(
+    new: VersionRecord, prefix: bytes, after: bytes | None, limit: int
+) -> dict[str, str | int | None]:
+    return {
+        "to": str(VersionRef(new.name, new.digest)),
+        "prefix": prefix.decode("utf-8", "surrogateescape") or None,
+        "after": None if after is None else cursor_after(after),
+        "limit": min(limit, PAGE_RESULTS_MAX),
+    }
 
 
 def _text(after: int | None) -> str | None:

@@ -169,6 +169,23 @@ DATA_FOLDER_LOCK_POLL_S: Final = 0.02
 TEMPORARY_FILE_AGE_S: Final = 86_400.0
 """A half-written file of this age belongs to nobody any more."""
 
+GARBAGE_GRACE_S_DEFAULT: Final = 86_400.0
+"""How old what nobody refers to has to be before it is deleted, where nothing else is said: longer
+than any job takes whose shards come from another machine. Those of this one are known."""
+
+GARBAGE_BATCH_FILES: Final = 256
+"""Files that one transaction deletes, while nobody commits: they take some 10 ms."""
+
+EXPIRED_BATCH_VERSIONS: Final = 256
+"""Versions that one transaction lets go; they take some 50 ms."""
+
+CLOCK_SLACK_S: Final = 60.0
+"""How far the machine's clock may be set back while a job runs, without what it needs looking older
+than the job."""
+
+DURATION_S_MAX: Final = 100 * 366 * 86_400
+"""Of a time to live, and of what garbage is left: longer is never, and no date."""
+
 MANIFESTS_KEPT_MAX: Final = 4
 """Manifests that are kept as read, for whoever pages through a version. One of 10^9 entries has
 61,000 shards, 20 MB."""
@@ -188,6 +205,15 @@ HEADS_AT_ONCE_MAX: Final = 64
 SHARDS_VERIFIED_AT_ONCE: Final = 4
 """Objects of one shard that are asked for at once, and shards that are gone through side by side;
 how many requests there may be in all is for the caps and limiters of the server to say."""
+
+FILE_SHARDS_KEPT_MAX: Final = 8
+"""Shards that a file system keeps of each version: one is some 4 MB with its paths."""
+
+FILE_BLOCK_BYTES: Final = 4 * MIB
+"""What an open file reads at once, and ahead of whoever reads it in order."""
+
+FILE_SYSTEM_CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a process that ends waits for the connections of a file system to be closed."""
 
 FAULTS_SHOWN_MAX: Final = 20
 """Faults of one kind that are told one by one; of the others there is the number."""
@@ -428,6 +454,23 @@ URL_LIST_BYTES_MAX: Final = 64 * MIB
 URL_LIST_URLS_MAX: Final = 200_000
 """Of a list of URLs, which is sorted in memory: some 400 bytes each."""
 
+DIFF_SHARDS_AT_ONCE: Final = 8
+"""Shards of two versions that are read and compared at once: one of mean size is some 2 MB as a
+table, the largest 20, and is held twice while it is."""
+
+DIFF_HELD_BYTES_MAX: Final = 32 * MIB
+"""Changes that are held of a diff, some 100,000 of usual keys. Beyond that pages read shards anew;
+and where what was added and removed is more by itself, renames are not looked for."""
+
+DIFF_PAGE_SHARDS_MAX: Final = 64
+"""Shards that one page of a diff reads where changes are not held, some half a second of it."""
+
+DIFFS_KEPT_MAX: Final = 4
+"""Diffs that are kept as found, for whoever pages through them."""
+
+DIFFS_AT_ONCE_MAX: Final = 2
+"""Diffs that a daemon finds at once; more only share the same cores."""
+
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
@@ -453,3 +496,4 @@ assert HASH_INLINE_BYTES_MAX < HANDED_ON_BYTES_MAX <= READ_CHUNK_BYTES <= READ_R
 assert HASH_CHUNK_BYTES <= HASH_BATCH_BYTES_MAX <= HASH_SLICE_BYTES_MAX
 assert HTTP_PAGE_ENTRIES_MAX <= HTTP_NAMES_CACHED_MAX
 assert HTTP_CHUNK_BYTES <= HANDED_ON_BYTES_MAX
+assert 1 < DIFF_SHARDS_AT_ONCE <= DIFF_PAGE_SHARDS_MAX

@@ -91,6 +91,21 @@ def parse_reference(text: str) -> VersionRef:
     return VersionRef(parse_name(name), selector or "latest")
 
 
+def parse_beside(text: str, name: ArtifactName) -> VersionRef:
+    """The version that `text` names, which of the artifact `name` may be written without it.
+
+    That is `v3`, an alias or `sha256:…`. Raises `InvalidReference`.
+    """
+    if "/" in text:
+        return parse_reference(text)
+    if not (DIGEST_PATTERN.fullmatch(text) or NAME_PATTERN.fullmatch(text)):
+        raise InvalidReference(
+            f"{text!r} names no version: write v3, an alias or sha256: and 64 hexadecimal digits "
+            f"for one of {name}, or project/artifact:v3."
+        )
+    return VersionRef(name, text)
+
+
 def parse_alias(text: str) -> str:
     """An alias that a user may set. Raises `InvalidReference`."""
     if not NAME_PATTERN.fullmatch(text):

@@ -72,7 +72,7 @@ def read_lineage(
         raise InvalidSetting(
             f"{depth} is no depth of a lineage: give a number from 0 to {LINEAGE_DEPTH_MAX}."
         )
-    _, root = require_version(connection, name, selector)
+    _, root = require_version(connection, name, selector, deleted=True)
     graph = _Graph(versions={root: None})
     if direction in ("up", "both"):
         _walk(connection, graph, root, depth, is_up=True)

@@ -121,8 +121,14 @@ def _described(
 
 
 def _query_parameters(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    required = schema.get("required", ())
     return [
-        {"in": "query", "name": name, "required": False, "schema": _without_null(each)}
+        {
+            "in": "query",
+            "name": name,
+            "required": name in required,
+            "schema": _without_null(each),
+        }
         for name, each in schema["properties"].items()
     ]
 

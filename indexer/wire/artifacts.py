@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from indexer.records import (
     ArtifactRecord,
     Consistency,
+    Deletion,
     Entry,
     Folder,
     LabelChange,
@@ -51,6 +52,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
     checksum: str | None
     touched: int | None
     notices: list[str]
+    protected: list[str]
+    expires_at: datetime | None
+    deleted_at: datetime | None
+    deleted_because: Deletion | None
     description: str
     metadata: dict[str, Any]
     tags: list[str]
@@ -81,6 +86,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=version.checksum,
             touched=version.touched,
             notices=list(version.notices),
+            protected=list(version.protected),
+            expires_at=version.expires_at,
+            deleted_at=version.deleted_at,
+            deleted_because=version.deleted_because,
             description=version.description,
             metadata=version.metadata,
             tags=list(version.tags),
@@ -109,6 +118,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=self.checksum,
             touched=self.touched,
             notices=tuple(self.notices),
+            protected=tuple(self.protected),
+            expires_at=self.expires_at,
+            deleted_at=self.deleted_at,
+            deleted_because=self.deleted_because,
             description=self.description,
             metadata=self.metadata,
             tags=tuple(self.tags),
@@ -214,6 +227,7 @@ class AliasDocument(Answer, frozen=True, kw_only=True):
 
     alias: str
     ref: str
+    protected: bool
 
 
 class TagDocument(Answer, frozen=True, kw_only=True):
@@ -256,6 +270,12 @@ class AliasOrder(Order, frozen=True, kw_only=True):
     version: VersionName
 
 
+class AliasPatch(Order, frozen=True, kw_only=True):
+    """What is to change of an alias: a protected one stays at its version, and keeps it."""
+
+    protected: bool
+
+
 class ArtifactPatch(Order, frozen=True, kw_only=True):
     """What is to change of an artifact."""
 
@@ -266,7 +286,7 @@ class VersionPatch(Order, frozen=True, kw_only=True):
     """What is to change of a version; what is left out stays as it is.
 
     `tags` take the place of those that it has, before `add_tags` are added and `remove_tags`
-    removed.
+    removed. One whose `expires_at` is null never expires.
     """
 
     notes: str | UnsetType = UNSET
@@ -275,6 +295,7 @@ class VersionPatch(Order, frozen=True, kw_only=True):
     tags: list[str] | UnsetType = UNSET
     add_tags: list[str] = msgspec.field(default_factory=list)
     remove_tags: list[str] = msgspec.field(default_factory=list)
+    expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
 
     @classmethod
     def of(cls, change: LabelChange) -> VersionPatch:
@@ -352,7 +373,7 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
     def record(self) -> Entry:
         """The entry of the document."""
         return Entry(
-            path=_path_of(self),
+            path=path_of(self),
             size=self.size,
             uri=self.uri,
             etag=self.etag,
@@ -381,7 +402,7 @@ class FolderDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="f
 
     def record(self) -> Folder:
         """The folder of the document."""
-        return Folder(_path_of(self), self.objects, self.bytes)
+        return Folder(path_of(self), self.objects, self.bytes)
 
 
 class EntryPage(Answer, frozen=True, kw_only=True):
@@ -402,7 +423,18 @@ def path_fields(path: bytes) -> dict[str, str]:
         return {"path_base64": base64.b64encode(path).decode()}
 
 
-def _path_of(document: EntryDocument | FolderDocument) -> bytes:
+class HasPath(Protocol):
+    """A document with the fields of a path."""
+
+    @property
+    def path(self) -> str | UnsetType: ...
+
+    @property
+    def path_base64(self) -> str | UnsetType: ...
+
+
+def path_of(document: HasPath) -> bytes:
+    """The path that a document's fields hold."""
     if isinstance(document.path_base64, str):
         return base64.b64decode(document.path_base64)
     assert isinstance(document.path, str)

@@ -344,6 +344,6 @@ async def test_a_shard_that_is_gone_is_not_confirmed(catalog: Catalog) -> None:
     (path,) = catalog.folder.path.glob("shards/*/*.parquet")
     path.unlink()
     request_id = "again"
-    with pytest.raises(CorruptContent, match="1 of the 1 shards"):
+    with pytest.raises(CorruptContent, match="1 of the 1 files"):
         await catalog.tracker.commit(make_request(manifest_of(shard), request_id=request_id))
     assert await catalog.tracker.outcome(request_id) is None
