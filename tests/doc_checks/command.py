@@ -20,6 +20,7 @@ from indexer.wire.artifacts import (
     TagDocument,
     VersionDocument,
 )
+from indexer.wire.diff import ChangedFolderDocument, ChangeDocument, DiffSummaryDocument
 from indexer.wire.jobs import (
     DoctorDocument,
     JobDocument,
@@ -154,7 +155,8 @@ class Listening(msgspec.Struct):
 
 
 PRINTED: tuple[type[msgspec.Struct], ...] = (
-    *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument, ProjectDocument),
+    *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument),
+    *(ChangeDocument, ChangedFolderDocument, DiffSummaryDocument, ProjectDocument),
     *(ArtifactDocument, AliasDocument, TagDocument, RunDocument, RunShown, LineageDocument),
     *(GarbageDocument, DoctorDocument, Listening, JobDocument),
 )
