@@ -1,6 +1,7 @@
 """The command: arguments in, results on standard output, one sentence and an exit code on errors.
 
-    indexer snapshot | artifact put | ls | show | alias | note | doctor | serve | jobs | completion
+    indexer snapshot | artifact put | ls | show | alias | note | verify | urls | doctor | serve
+            | jobs | completion
 
 Invariants
   * Standard output is data; progress, logs and errors go to standard error.
@@ -24,7 +25,7 @@ from indexer import __version__
 from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
 from indexer.cli_session import Command, NobodyReads, Session, common, connection, with_session
-from indexer.cli_verify import verify
+from indexer.cli_verify import urls, verify
 from indexer.errors import IndexerError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(jobs)
 cli.add_command(verify)
+cli.add_command(urls)
 
 
 def snapshot_options(command: Command) -> Command:
