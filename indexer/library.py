@@ -7,6 +7,7 @@ Invariants
 
 from __future__ import annotations
 
+import math
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -18,7 +19,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
@@ -27,13 +28,16 @@ from indexer.artifact.links import EntryLink, check_expiry
 from indexer.artifact.verify import ReferenceReport, Selection
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
-from indexer.limits import LINK_EXPIRES_S_DEFAULT
+from indexer.library_diff import COMPARING_THREADS, VersionDiff
+from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
-from indexer.records import StructureReport, VersionRecord
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
 from indexer.telemetry import new_logger
+from workers.threads import Threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,6 +82,73 @@ class Version:
 
             while (table := portal.run(following)) is not None:
                 yield table
+
+    def diff(self, other: str | Version, prefix: str | bytes = b"") -> VersionDiff:
+        """What changed since another version: what is added is here and was not there.
+
+        `other` is a version, a reference, or of the same artifact `v0`, an alias or a digest.
+        Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
+        """
+        named = other.record.ref if isinstance(other, Version) else other
+        below = prefix.encode() if isinstance(prefix, str) else prefix
+
+        async def find(handle: Handle) -> VersionDiff:
+            old = await handle.beside(named)
+            async with Threads(COMPARING_THREADS) as threads:
+                found = await handle.diff(old, below, threads=threads)
+            return VersionDiff(old.record, self.record, below, self.place, found)
+
+        return self._run(find)
+
+    def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What the version came from, and what came from it, at most `depth` runs away."""
+        return self._run(lambda handle: handle.lineage(direction=direction, depth=depth))
+
+    def change(
+        self,
+        *,
+        notes: str | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+    ) -> Version:
+        """Changes what is said of the version, and returns it as it is then.
+
+        What is None stays as it is; `tags` take the place of those that it has. Raises
+        `InvalidSetting`, and `InvalidReference` for what is no tag.
+        """
+        change = LabelChange(
+            notes=notes,
+            description=description,
+            metadata=_copied(metadata),
+            tags=None if tags is None else tuple(tags),
+            add_tags=tuple(add_tags),
+            remove_tags=tuple(remove_tags),
+        )
+        return replace(self, record=self._run(lambda handle: handle.change(change)))
+
+    def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> Version:
+        """Lets `alias` mean this version, and returns it as it is then.
+
+        With `expect`, only while the alias is at the version of that number, or None: at no
+        version. Else raises `CommitConflict`.
+        """
+        return replace(
+            self, record=self._run(lambda handle: handle.set_alias(alias, expect=expect))
+        )
+
+    def expire_after(self, ttl: timedelta | None) -> Version:
+        """Lets the version expire so long from now, or never; as it is then."""
+        expires_at = None if ttl is None else datetime.now(UTC) + ttl
+        return replace(self, record=self._run(lambda handle: handle.expire_at(expires_at)))
+
+    def remove(self) -> None:
+        """Deletes the version. Its number is not given again. Raises `Protected`."""
+        self._run(lambda handle: handle.remove())
 
     @overload
     def verify(self, *, structure: Literal[True]) -> StructureReport: ...
@@ -219,6 +290,11 @@ def snapshot(
     exclude: Sequence[str] = (),
     heads: bool = False,
     as_of: datetime | None = None,
+    ttl: timedelta | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    run: str | None = None,
     data: str | Path | None = None,
     server: str | None = None,
     to: str | None = None,
@@ -228,7 +304,8 @@ def snapshot(
 
     `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
     for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When nothing
-    changed since the newest version, that one is returned, with `created` false. `data` or `server`
+    changed since the newest version, that one is returned, with `created` false. It is of the run
+    with the id `run`, or of one of its own. A new one expires `ttl` after that. `data` or `server`
     say where it is made; `to` is the URL of a daemon that is told of what is listed here. Raises
     what `indexer.errors` draws; then nothing was recorded.
     """
@@ -245,6 +322,11 @@ def snapshot(
         exclude=list(exclude),
         heads=heads,
         as_of=as_of,
+        ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
+        description=description,
+        metadata=_copied(metadata),
+        tags=list(tags),
+        run=run,
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])
@@ -283,6 +365,10 @@ def _encoded(path: str | bytes) -> bytes:
 def _mounted(mount: str, source: str) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
     return f"{mount}={parse_source(located(source))}"
+
+
+def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if metadata is None else dict(metadata)
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 
+from indexer.artifact.diff import Diff, find_diff
 from indexer.artifact.entries import read_entries
 from indexer.artifact.links import EntryLink, links_of
 from indexer.artifact.originals import Originals
@@ -20,12 +22,14 @@ from indexer.artifact.structure import verify_structure
 from indexer.artifact.tiling import read_tiling
 from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
 from indexer.errors import CorruptContent
-from indexer.limits import LINK_EXPIRES_S_DEFAULT
+from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.manifest import Manifest
-from indexer.records import StructureReport, VersionRecord
-from indexer.references import VersionRef, parse_reference
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
+from indexer.references import VersionRef, parse_beside, parse_reference
 from indexer.telemetry import Counters
 from indexer.workspace import Workspace
+from workers.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,45 @@ class Handle:
         """
         async for table in read_entries(self.workspace, await self.manifest(), prefix):
             yield table
+
+    async def beside(self, other: VersionRef | str) -> Handle:
+        """Another version, which of the same artifact may be named as `v3`, an alias or digest.
+
+        Raises `InvalidReference` and `NoSuchVersion`.
+        """
+        wanted = parse_beside(other, self.record.name) if isinstance(other, str) else other
+        return await Handle.open(self.workspace, wanted)
+
+    async def diff(self, other: Handle, prefix: bytes = b"", *, threads: Threads) -> Diff:
+        """What changed below a prefix since another version: what is added is in this one.
+
+        The diff works on `threads`, and is of no use without them. Raises `CorruptContent`.
+        """
+        old, new = await other.manifest(), await self.manifest()
+        return await find_diff(self.workspace, old, new, threads=threads, prefix=prefix)
+
+    async def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What it came from, and what came from it. See `Workspace.lineage`."""
+        return await self.workspace.lineage(self.ref, direction=direction, depth=depth)
+
+    async def change(self, change: LabelChange) -> VersionRecord:
+        """Changes what is said of it. See `Workspace.change_version`."""
+        return await self.workspace.change_version(self.record.name, self.record.number, change)
+
+    async def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> VersionRecord:
+        """Lets an alias mean it. See `Workspace.set_alias`."""
+        name, number = self.record.name, self.record.number
+        return await self.workspace.set_alias(name, alias, number, expect=expect)
+
+    async def expire_at(self, expires_at: datetime | None) -> VersionRecord:
+        """Lets it expire at a moment, or never. See `Workspace.set_expiry`."""
+        return await self.workspace.set_expiry(self.record.name, self.record.number, expires_at)
+
+    async def remove(self) -> VersionRecord:
+        """Deletes it. See `Workspace.remove_version`."""
+        return await self.workspace.remove_version(self.record.name, self.record.number)
 
     async def verify_structure(self, counters: Counters | None = None) -> StructureReport:
         """Proves, without asking a store, that what is kept of the version is whole."""
