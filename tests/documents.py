@@ -16,9 +16,11 @@ HTTP = "docs/http.md"
 FORMAT, LISTING, CONTRIBUTING = "docs/manifest-format.md", "docs/listing.md", "CONTRIBUTING.md"
 STORES, ENRICHMENT = "docs/stores.md", "docs/enrichment.md"
 LINEAGE = "docs/lineage.md"
+VERIFY, FILESYSTEM = "docs/verify.md", "docs/filesystem.md"
 CONTRACT = "docs/store-contract.md"
 OWN = (
     *(README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, LINEAGE),
+    *(VERIFY, FILESYSTEM),
     *(FORMAT, LISTING, CONTRACT, CONTRIBUTING),
 )
 """Those that are looked at word by word."""

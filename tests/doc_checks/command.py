@@ -29,6 +29,12 @@ from indexer.wire.jobs import (
     SnapshotOrder,
 )
 from indexer.wire.runs import LineageDocument, RunDocument, RunShown
+from indexer.wire.verification import (
+    FindingDocument,
+    LinkDocument,
+    ReferencesDocument,
+    StructureDocument,
+)
 from tests.doc_checks.check import Checks, Complaints, differences
 from tests.documents import (
     COMMAND,
@@ -155,6 +161,7 @@ class Listening(msgspec.Struct):
 PRINTED: tuple[type[msgspec.Struct], ...] = (
     *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument, ProjectDocument),
     *(ArtifactDocument, AliasDocument, TagDocument, RunDocument, RunShown, LineageDocument),
+    *(FindingDocument, ReferencesDocument, StructureDocument, LinkDocument),
     *(DoctorDocument, Listening, JobDocument),
 )
 """What the command prints, in the order of the document."""
