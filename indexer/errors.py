@@ -5,6 +5,7 @@
     │   ├── InvalidReference       a URI, a REF or a name that cannot be read
     │   ├── InvalidSetting         an option or setting with an impossible value
     │   ├── MissingCredentials     the store wants credentials and none were found
+    │   ├── QueryRefused           SQL, or a table, that cannot be read as asked
     │   └── UnusableDataFolder     unwritable, or written by a newer version
     ├── NotFound                   nothing is there                                  exit 3
     │   ├── NoSuchSource           no such bucket, object or folder; nothing kept
@@ -15,6 +16,7 @@
     ├── AccessDenied               the store knows us and says no                    exit 3
     │   └── VersionsDenied         … to a listing of versions                       exit 3
     ├── LimitExceeded              more objects than `max_objects`                   exit 4
+    ├── QueryLimitExceeded         a query takes or gives more than it may           exit 4
     ├── Mismatch                   what was read is not what was recorded            exit 5
     │   └── CorruptContent         content whose digest is not its name
     ├── BrokenListing              the server contradicts itself                     exit 1
@@ -79,6 +81,12 @@ class MissingCredentials(UsageError):
     """The store wants credentials, and none were found."""
 
     kind = "missing-credentials"
+
+
+class QueryRefused(UsageError):
+    """The query cannot be done as it is written."""
+
+    kind = "query-refused"
 
 
 class UnusableDataFolder(UsageError):
@@ -155,6 +163,13 @@ class LimitExceeded(IndexerError):
             f"nothing was recorded. Raise the limit with --max-objects, {way_out} "
             f"{objects_max:,} in key order with --on-limit partial."
         )
+
+
+class QueryLimitExceeded(IndexerError):
+    """The query takes more time or memory, or gives more rows, than it may."""
+
+    exit_code = 4
+    kind = "query-limit-exceeded"
 
 
 class Mismatch(IndexerError):
