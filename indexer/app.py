@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pyarrow as pa
 
 from indexer.artifact.entries import entries_page
-from indexer.backends import Backends, bucket_of
 from indexer.catalog.catalog import Catalog
 from indexer.doctor import examine
 from indexer.errors import NoSuchVersion
@@ -25,55 +24,40 @@ from indexer.globs import Filters
 from indexer.job import run_job
 from indexer.limits import (
     CATALOG_ROWS_MAX,
-    FIRST_CONTACT_ATTEMPTS_MAX,
-    IN_FLIGHT_MAX,
-    IN_FLIGHT_START,
     OBJECTS_MAX_DEFAULT,
     PAGE_RESULTS_DEFAULT,
-    PAGES_PER_TURN_MAX,
     READ_BYTES_MAX,
-    REQUEST_ATTEMPTS_MAX,
     THREADS_MAX,
 )
 from indexer.manifest import Manifest
 from indexer.pipeline.trigger import OnLimit, SnapshotRequest
 from indexer.preview import run_preview
-from indexer.protocols import ANYWHERE, SourceOptions, Tracker
+from indexer.protocols import ANYWHERE, Servers, SourceOptions, Tracker
 from indexer.records import (
     ArtifactRecord,
     FolderPage,
     Preview,
     ProjectRecord,
+    ScanSummary,
     Snapshot,
     VersionRecord,
 )
 from indexer.references import ArtifactName, VersionRef, parse_name
 from indexer.remote import Remote
-from indexer.scan import Reach, Reached
+from indexer.servers import ResilientServers
 from indexer.service import Service
 from indexer.slice import SliceTools
-from indexer.sources import SourceUri, parse_source
-from indexer.stores.wrappers import LimiterPool, ResilientConnection
+from indexer.sources import parse_source
 from indexer.telemetry import Counters, new_logger
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
 from workers.budget import Budget
-from workers.caps import Caps
 from workers.clock import Clock, SystemClock
-from workers.control import Limits
 from workers.errors import single_error
-from workers.retry import Retry, RetryBudget
 from workers.threads import Threads
-from workers.turns import Turns
 
 if TYPE_CHECKING:
     from indexer.daemon.server import Daemon
-
-
-BUCKET_LIMITS: Final = Limits(
-    start=IN_FLIGHT_START, lowest=min(IN_FLIGHT_START, Limits().lowest), highest=IN_FLIGHT_MAX
-)
-"""Where the limiters of a bucket begin, and where they stay; a job's own caps bound it further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +78,7 @@ class App:
         catalog: Catalog,
         tracker: Tracker,
         *,
-        backends: Backends,
+        servers: ResilientServers,
         threads: Threads,
         clock: Clock,
         defaults: Defaults,
@@ -106,8 +90,7 @@ class App:
         self._log = log
         self._threads = threads
         self._clock = clock
-        self._backends = backends
-        self._limiters = LimiterPool(BUCKET_LIMITS, clock)
+        self._servers = servers
         self._budget = Budget(READ_BYTES_MAX)
 
     # --- snapshots
@@ -149,7 +132,7 @@ class App:
         log = self._log.bind(job=str(request.name), source=request.title)
         snapshot = await run_job(
             request,
-            self._reach(options, counters, log),
+            self._servers.reach(options, counters),
             self._tools(counters),
             request_id or uuid4().hex,
         )
@@ -159,19 +142,17 @@ class App:
     async def preview(self, order: SnapshotOrder, counters: Counters | None = None) -> Preview:
         counters = counters or Counters()
         request, options = self.read_order(order)
-        log = self._log.bind(job=str(request.name), source=request.title)
-        return await run_preview(
-            request, self._reach(options, counters, log), self._tools(counters)
-        )
+        reach = self._servers.reach(options, counters)
+        return await run_preview(request, reach, self._tools(counters))
 
     async def examine(self, order: DoctorOrder) -> dict[str, Any]:
         options, source = order.options(self.defaults.options), parse_source(order.uri)
-        async with self._backends.connect(source, options, Counters()) as connection:
+        async with self._servers.backends.connect(source, options, Counters()) as connection:
             return await examine(connection, source, self.catalog.folder.path)
 
     async def warm_up(self) -> None:
         """Reads what the first snapshot would have to read, before anybody waits."""
-        await self._threads.run(self._backends.load)
+        await self._threads.run(self._servers.backends.load)
 
     def _tools(self, counters: Counters) -> SliceTools:
         return SliceTools(
@@ -183,36 +164,9 @@ class App:
             clock=self._clock,
         )
 
-    def _reach(self, options: SourceOptions, counters: Counters, log: Any) -> Reach:
-        """How a job reaches its sources: bounded by its own caps and by what the servers take."""
-        caps = Caps(options.in_flight, options.requests_per_s)
-        retry, first_contact = (
-            Retry(attempts_max=attempts_max, budget=RetryBudget(), clock=self._clock)
-            for attempts_max in (REQUEST_ATTEMPTS_MAX, FIRST_CONTACT_ATTEMPTS_MAX)
-        )
-
-        def on_retry(attempt: int, error: Exception, delay_s: float) -> None:
-            counters.retries += 1
-            log.info("retry", attempt=attempt, error=str(error), delay_s=round(delay_s, 3))
-
-        @asynccontextmanager
-        async def reach(uri: SourceUri) -> AsyncIterator[Reached]:
-            async with self._backends.connect(uri, options, counters) as connection:
-                with self._limiters.lease(bucket_of(uri, options)) as (limiters, share):
-                    resilient = ResilientConnection(
-                        connection,
-                        uri.scheme,
-                        limiters=limiters,
-                        caps=caps,
-                        retry=retry,
-                        first_contact=first_contact,
-                        on_retry=on_retry,
-                        counters=counters,
-                        clock=self._clock,
-                    )
-                    yield Reached(resilient, lambda: min(caps.in_flight, share()), caps.in_flight)
-
-        return reach
+    @asynccontextmanager
+    async def servers(self) -> AsyncIterator[Servers]:
+        yield self._servers
 
     # --- what was recorded
 
@@ -236,6 +190,15 @@ class App:
 
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         return await self.catalog.reader.aliases(name)
+
+    async def scans(
+        self, ref: VersionRef, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ScanSummary]:
+        return await self.catalog.reader.scans(ref.name, ref.selector, after=after, limit=limit)
+
+    async def tiling(self, ref: VersionRef, scan_id: int) -> bytes:
+        name = await self.catalog.reader.tiling(ref.name, ref.selector, scan_id)
+        return await self.catalog.content.get(name)
 
     async def manifest(self, digest: str) -> Manifest:
         return await self.catalog.tracker.manifest(digest)
@@ -302,8 +265,9 @@ async def open_app(
     async with AsyncExitStack() as stack:
         threads = await stack.enter_async_context(Threads(THREADS_MAX))
         catalog = await stack.enter_async_context(Catalog.open(data, clock))
-        backends = await stack.enter_async_context(
-            Backends.open(facts=catalog.facts, turns=Turns(PAGES_PER_TURN_MAX), clock=clock)
+        defaults, log = defaults or Defaults(), log or new_logger()
+        servers = await stack.enter_async_context(
+            ResilientServers.open(defaults.options, facts=catalog.facts, clock=clock, log=log)
         )
         tracker: Tracker = catalog.tracker
         if to is not None:
@@ -311,11 +275,11 @@ async def open_app(
         yield App(
             catalog,
             tracker,
-            backends=backends,
+            servers=servers,
             threads=threads,
             clock=clock,
-            defaults=defaults or Defaults(),
-            log=log or new_logger(),
+            defaults=defaults,
+            log=log,
         )
 
 

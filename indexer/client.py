@@ -31,24 +31,26 @@ from indexer.limits import (
     PAGE_RESULTS_MAX,
 )
 from indexer.manifest import Manifest, read_manifest
-from indexer.protocols import ANYWHERE
+from indexer.protocols import ANYWHERE, Servers, SourceOptions
 from indexer.records import (
     ArtifactRecord,
     FolderPage,
     Preview,
     ProjectRecord,
+    ScanSummary,
     Snapshot,
     VersionRecord,
 )
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_server
 from indexer.remote import Remote
-from indexer.telemetry import Counters
+from indexer.telemetry import Counters, new_logger
 from indexer.wire.artifacts import (
     AliasList,
     AliasOrder,
     ArtifactPage,
     EntryPage,
     ProjectPage,
+    ScanPage,
     VersionDocument,
     VersionPage,
     VersionPatch,
@@ -62,6 +64,7 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from workers.clock import SystemClock
 from workers.threads import Threads
 
 DECODING_THREADS: Final = 2
@@ -70,9 +73,13 @@ DECODING_THREADS: Final = 2
 class Client:
     """A daemon as a `Workspace`, and its jobs."""
 
-    def __init__(self, remote: Remote, threads: Threads) -> None:
+    def __init__(
+        self, remote: Remote, threads: Threads, *, options: SourceOptions, log: Any
+    ) -> None:
         self._remote = remote
         self._threads = threads
+        self._options = options
+        self._log = log
 
     @property
     def url(self) -> str:
@@ -159,12 +166,31 @@ class Client:
         return [one.record() for one in page.results]
 
     async def version(self, ref: VersionRef) -> VersionRecord:
-        path = f"{_path(ref.name)}/versions/{_segment(ref.selector)}"
-        return (await self._remote.get(path, VersionDocument)).record()
+        return (await self._remote.get(_version_path(ref), VersionDocument)).record()
 
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
         return {one.alias: int(one.ref.rpartition(":v")[2]) for one in found.results}
+
+    async def scans(
+        self, ref: VersionRef, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ScanSummary]:
+        query = _page(None if after is None else str(after), limit)
+        page = await self._remote.get(f"{_version_path(ref)}/scans", ScanPage, query)
+        return [one.record() for one in page.results]
+
+    async def tiling(self, ref: VersionRef, scan_id: int) -> bytes:
+        return await self._remote.get_bytes(f"{_version_path(ref)}/scans/{scan_id}/tiling")
+
+    @asynccontextmanager
+    async def servers(self) -> AsyncIterator[Servers]:
+        from indexer.servers import ResilientServers
+        from indexer.stores.memory import MemoryFacts
+
+        async with ResilientServers.open(
+            self._options, facts=MemoryFacts(), clock=SystemClock(), log=self._log
+        ) as servers:
+            yield servers
 
     async def manifest(self, digest: str) -> Manifest:
         root = await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
@@ -262,10 +288,16 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Client]:
-    """The daemon at `url`, asked nothing yet. Raises `InvalidReference` for what is no URL."""
+async def connect(
+    url: str, *, options: SourceOptions | None = None, log: Any = None
+) -> AsyncIterator[Client]:
+    """The daemon at `url`, asked nothing yet. Raises `InvalidReference` for what is no URL.
+
+    `options` say how objects that versions reference are reached when they are read, which is done
+    from here. `log` is a structured logger; without one, warnings are written to standard error.
+    """
     async with Threads(DECODING_THREADS) as threads, Remote.open(parse_server(url)) as remote:
-        yield Client(remote, threads)
+        yield Client(remote, threads, options=options or SourceOptions(), log=log or new_logger())
 
 
 def _page(after: str | None, limit: int) -> dict[str, str | int | None]:
@@ -274,6 +306,10 @@ def _page(after: str | None, limit: int) -> dict[str, str | int | None]:
 
 def _path(name: ArtifactName) -> str:
     return f"/artifacts/{_segment(name.project)}/{_segment(name.artifact)}"
+
+
+def _version_path(ref: VersionRef) -> str:
+    return f"{_path(ref.name)}/versions/{_segment(ref.selector)}"
 
 
 def _segment(text: str) -> str:

@@ -40,12 +40,15 @@ def entries_of(table: pa.Table, sources: Sequence[SourceRef]) -> Iterator[Entry]
 
 def uri_of(sources: Sequence[SourceRef], path: bytes) -> str:
     """The URI of the object at `path`: a folder's entries lie below it, an object is itself."""
-    for source in sources:
-        prefix = source.mount.encode() + b"/" if source.mount else b""
-        if path.startswith(prefix):
-            break
-    else:
-        raise AssertionError(f"no source of the manifest has the path {path!r}")
+    source = source_of(sources, path)
     if not source.uri.endswith("/"):
         return source.uri
-    return uri_below(source.uri, path.removeprefix(prefix))
+    return uri_below(source.uri, path.removeprefix(source.path_prefix))
+
+
+def source_of(sources: Sequence[SourceRef], path: bytes) -> SourceRef:
+    """The source below whose mount a path lies."""
+    for source in sources:
+        if path.startswith(source.path_prefix):
+            return source
+    raise AssertionError(f"no source of the manifest has the path {path!r}")

@@ -24,8 +24,9 @@ from indexer.pipeline.listing import Tile
 from indexer.pipeline.rows import Rows
 from indexer.pipeline.shard import Stretch
 from indexer.pipeline.trigger import SnapshotRequest
+from indexer.protocols import Reach
 from indexer.records import CommitResult, Consistency, ScanRecord, Snapshot
-from indexer.scan import Before, Reach, Scan, SourceScan
+from indexer.scan import Before, Scan, SourceScan
 from indexer.slice import SliceTools, assembling
 from indexer.sources import FILE_SCHEME, Source
 from indexer.telemetry import Counters

@@ -7,24 +7,26 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from indexer.artifact.entries import shards_below, within
+from indexer.artifact.handle import Handle
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
 from indexer.records import VersionRecord
 from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
 from indexer.telemetry import new_logger
-from indexer.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +54,42 @@ class Version:
         that have a value. Raises `CorruptContent`.
         """
         wanted = prefix.encode() if isinstance(prefix, str) else prefix
-        with Portal(open_workspace(self.place, creates=False)) as portal:
-            manifest = portal.run(lambda workspace: workspace.manifest(self.digest))
-            for shard in shards_below(manifest, wanted):
-                table = portal.run(partial(_read_shard, shard.digest))
-                if (kept := within(table, wanted)).num_rows:
-                    yield kept
+        with self._opened() as portal:
+            tables: AsyncIterator[pa.Table] | None = None
+
+            async def following(handle: Handle) -> pa.Table | None:
+                nonlocal tables
+                tables = tables or handle.entries(wanted)
+                return await anext(tables, None)
+
+            while (table := portal.run(following)) is not None:
+                yield table
+
+    @contextmanager
+    def _opened(self) -> Iterator[Portal[Handle]]:
+        """The version on a thread of its own, where its asynchronous verbs run."""
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Handle]:
+            async with open_workspace(self.place, creates=False) as workspace:
+                yield Handle(workspace, self.record)
+
+        with Portal(opened()) as portal:
+            yield portal
+
+    def _run(self, verb: Callable[[Handle], Coroutine[Any, Any, Result]]) -> Result:
+        """What a verb of the version comes to."""
+        with self._opened() as portal:
+            return portal.run(verb)
 
 
-class SnapshotSettings(TypedDict, total=False):
-    """Settings of a snapshot that may be given as arguments, by the names of the command's options.
+class ReachSettings(TypedDict, total=False):
+    """Settings of how sources are reached that may be given as arguments, by the names of the
+    command's options.
 
     What is left out, or None, comes from the environment, `indexer.toml` and the defaults.
     """
 
-    max_objects: int | None
-    on_limit: str | None
-    checksum: str | None
     in_flight: int | None
     requests_per_s: int | None
     profile: str | None
@@ -78,6 +99,14 @@ class SnapshotSettings(TypedDict, total=False):
     request_payer: str | None
     user_project: str | None
     symlinks: str | None
+
+
+class SnapshotSettings(ReachSettings, total=False):
+    """… and those of a snapshot."""
+
+    max_objects: int | None
+    on_limit: str | None
+    checksum: str | None
 
 
 def snapshot(
@@ -124,19 +153,26 @@ def snapshot(
     with Portal(open_workspace(place, defaults=defaults_of(settings), to=to, log=log)) as portal:
         done = portal.run(lambda workspace: workspace.snapshot(order))
     return Version(
-        done.result.version, place if to is None else Place(place.data, to), done.result.created
+        done.result.version,
+        place if to is None else replace(place, server=to),
+        done.result.created,
     )
 
 
 def open(  # noqa: A001 - as in `io.open`
-    ref: str, *, data: str | Path | None = None, server: str | None = None
+    ref: str,
+    *,
+    data: str | Path | None = None,
+    server: str | None = None,
+    **given: Unpack[ReachSettings],
 ) -> Version:
     """The version that `ref` names: `project/artifact:v3`, `:latest`, an alias, `@sha256:…`.
 
-    Raises `InvalidReference` and `NoSuchVersion`.
+    The settings say how its objects are reached when they are read; what they leave open is as it
+    was when the version was made. Raises `InvalidReference` and `NoSuchVersion`.
     """
     wanted = parse_reference(ref)
-    place = place_of(settings_of(_where(data, server)))
+    place = place_of(settings_of({**_where(data, server), **given}))
     with Portal(open_workspace(place, creates=False)) as portal:
         record = portal.run(lambda workspace: workspace.version(wanted))
     return Version(record, place)
@@ -149,7 +185,3 @@ def _mounted(mount: str, source: str) -> str:
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:
     return {"data": None if data is None else str(data), "server": server}
-
-
-async def _read_shard(digest: str, workspace: Workspace) -> pa.Table:
-    return await workspace.shard(digest)

@@ -43,6 +43,11 @@ class SourceRef:
     uri: str
     mount: str = ""
 
+    @property
+    def path_prefix(self) -> bytes:
+        """What the paths of its entries begin with."""
+        return self.mount.encode() + b"/" if self.mount else b""
+
 
 @dataclass(frozen=True)
 class Manifest:

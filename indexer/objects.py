@@ -73,6 +73,24 @@ class Pin:
         return (self.etag, self.version_id, self.mtime_ns) != (None, None, None)
 
 
+def pin_of(
+    size: int,
+    etag: str | None,
+    version_id: str | None,
+    mtime_ns: int | None,
+    *,
+    of_moment: bool = False,
+) -> Pin:
+    """What an object must be of which this was recorded.
+
+    A version id of `null` pins nothing, and asking for it takes a right that asking for the newest
+    version does not; it is left out unless another one may be the newest, as in what was recorded
+    `of_moment`, a moment that was past.
+    """
+    is_needless = version_id == "null" and not of_moment
+    return Pin(size, etag, None if is_needless else version_id, mtime_ns)
+
+
 def page_of_heads(rows: Iterable[tuple[bytes, Head]]) -> Page:
     """A page of objects by path, in the order given."""
     rows = list(rows)

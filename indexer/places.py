@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -28,15 +28,18 @@ from indexer.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where things are kept: a data folder, or the daemon at `server`."""
+    """Where things are kept, a data folder or the daemon at `server`, and how what they reference
+    is reached from here.
+    """
 
     data: Path
     server: str | None = None
+    options: SourceOptions = field(default_factory=SourceOptions)
 
 
 def place_of(settings: Settings) -> Place:
     """Where things are kept under these settings. Raises `InvalidSetting`."""
-    return Place(settings.data, settings.server)
+    return Place(settings.data, settings.server, options_of(settings))
 
 
 @asynccontextmanager
@@ -56,7 +59,11 @@ async def open_workspace(
     if place.server is None:
         target = None if to is None else parse_server(to)
         async with open_app(
-            place.data, defaults=defaults, to=target, log=log, creates=creates
+            place.data,
+            defaults=defaults or Defaults(options=place.options),
+            to=target,
+            log=log,
+            creates=creates,
         ) as app:
             yield app
         return
@@ -65,7 +72,7 @@ async def open_workspace(
             "--to tells versions that are listed here to a daemon, and with --server nothing is "
             "listed here: give one of them."
         )
-    async with connect(place.server) as client:
+    async with connect(place.server, options=place.options, log=log) as client:
         yield client
 
 
@@ -80,15 +87,20 @@ def defaults_of(settings: Settings) -> Defaults:
         objects_max=settings["max_objects"],
         on_limit=settings["on_limit"],
         checksum=settings["checksum"],
-        options=SourceOptions(
-            s3=S3Options(**{name: settings[name] for name in S3Options.__slots__}),
-            gcs=GCSOptions(
-                anonymous=settings["no_sign_request"], user_project=settings["user_project"]
-            ),
-            file=FileOptions(symlinks=settings["symlinks"]),
-            in_flight=settings["in_flight"],
-            requests_per_s=settings["requests_per_s"] or None,
+        options=options_of(settings),
+    )
+
+
+def options_of(settings: Settings) -> SourceOptions:
+    """How these settings have sources reached."""
+    return SourceOptions(
+        s3=S3Options(**{name: settings[name] for name in S3Options.__slots__}),
+        gcs=GCSOptions(
+            anonymous=settings["no_sign_request"], user_project=settings["user_project"]
         ),
+        file=FileOptions(symlinks=settings["symlinks"]),
+        in_flight=settings["in_flight"],
+        requests_per_s=settings["requests_per_s"] or None,
     )
 
 

@@ -19,8 +19,9 @@ from indexer.limits import OBJECTS_MAX, PREVIEW_PATHS_MAX
 from indexer.objects import SIZE_UNKNOWN
 from indexer.page import Page, paths_of
 from indexer.pipeline.trigger import SnapshotRequest
+from indexer.protocols import Reach
 from indexer.records import Preview, SourcePreview
-from indexer.scan import Reach, SourceScan
+from indexer.scan import SourceScan
 from indexer.slice import SliceTools
 from indexer.sources import Source
 

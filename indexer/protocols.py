@@ -11,6 +11,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
@@ -26,6 +27,7 @@ from indexer.page import Page
 from indexer.records import CommitResult, ScanRecord, VersionRecord
 from indexer.references import ArtifactName
 from indexer.sources import SourceUri
+from indexer.telemetry import Counters
 
 # ---------------------------------------------------------------------------- stores
 
@@ -193,8 +195,10 @@ class Connection(Protocol):
     the job must do without. With `as_of`, the store shows its objects as they were at that moment;
     where it keeps no versions that raises `InvalidSetting`.
 
-    `lone_object` is the object of exactly the URI's key; None where there is none. `credentials`
-    says where those in use come from, not what they are.
+    `lone_object` is the object of exactly the URI's key; None where there is none. `objects` gives
+    a store for `head` and `read` alone, and asks the server nothing: of a folder's URI its keys are
+    those below it, of another one the last component of the one object that it names.
+    `credentials` says where those in use come from, not what they are.
     """
 
     async def open(
@@ -208,6 +212,8 @@ class Connection(Protocol):
     async def lone_object(
         self, uri: SourceUri, *, as_of: datetime | None = None
     ) -> LoneObject | None: ...
+
+    async def objects(self, uri: SourceUri) -> Store: ...
 
     async def credentials(self) -> str: ...
 
@@ -260,6 +266,41 @@ class SourceOptions:
     file: FileOptions = field(default_factory=FileOptions)
     in_flight: int = IN_FLIGHT_DEFAULT
     requests_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A source's server. `slots` tells how many list requests to it may be under way just now,
+    `in_flight` how many requests there may ever be.
+    """
+
+    connection: Connection
+    slots: Callable[[], int]
+    in_flight: int = IN_FLIGHT_DEFAULT
+
+
+Reach = Callable[[SourceUri], AbstractAsyncContextManager[Reached]]
+"""How a source's server is reached."""
+
+
+class Servers(Protocol):
+    """The servers that sources are on.
+
+    `reach` gives what reaches them with these options; `counters` count the requests. Sources of
+    which one of `records` tells how they were reached when they were scanned are reached in the
+    same way, where the options leave it open. `options` are those that hold where nobody says
+    otherwise.
+    """
+
+    @property
+    def options(self) -> SourceOptions: ...
+
+    def reach(
+        self,
+        options: SourceOptions,
+        counters: Counters,
+        records: Sequence[Mapping[str, Any]] = (),
+    ) -> Reach: ...
 
 
 class EndpointFacts(Protocol):

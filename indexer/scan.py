@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
@@ -22,7 +21,6 @@ import msgspec
 from indexer.errors import Ability, AmbiguousSource, IndexerError, LimitExceeded, said_of
 from indexer.globs import Selector
 from indexer.keyspace import Key, KeyRange
-from indexer.limits import IN_FLIGHT_DEFAULT
 from indexer.manifest import Manifest, SourceRef
 from indexer.page import Page, empty_page, paths_of
 from indexer.pipeline.carry import Carry
@@ -30,7 +28,7 @@ from indexer.pipeline.enrich import Wanted
 from indexer.pipeline.listing import ListedRows, Tile
 from indexer.pipeline.shard import Stretch
 from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import Connection, LoneObject, OpenedSource, Tracker
+from indexer.protocols import LoneObject, OpenedSource, Reach, Reached, Tracker
 from indexer.slice import (
     SliceAnswer,
     SliceContext,
@@ -43,20 +41,9 @@ from indexer.slice import (
     run_pages,
     run_range,
 )
-from indexer.sources import Source, SourceUri
+from indexer.sources import Source
 from workers.errors import single_error
 from workers.local import LocalExecutor
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """A source's server. `slots` tells how many list requests to it may be under way just now,
-    `in_flight` how many requests there may ever be.
-    """
-
-    connection: Connection
-    slots: Callable[[], int]
-    in_flight: int = IN_FLIGHT_DEFAULT
 
 
 class Look(Protocol):
@@ -67,8 +54,6 @@ class Look(Protocol):
 
 AnyLook = TypeVar("AnyLook", bound=Look)
 Result = TypeVar("Result")
-
-Reach = Callable[[SourceUri], AbstractAsyncContextManager[Reached]]
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,20 @@ class SourceUri:
         return SourceUri(self.scheme, self.bucket, head + slash)
 
     @property
+    def last_component(self) -> bytes:
+        """The name of the object in its `parent`, which is its path where it is a source alone."""
+        if self.scheme in BUCKET_SCHEMES:
+            return self.key.rpartition("/")[2].encode()
+        if self.scheme == FILE_SCHEME:
+            return os.fsencode(self.key.rpartition("/")[2])
+        path, question, query = self.key.partition("?")
+        written = path.rpartition("/")[2]
+        name = unquote_to_bytes(written)
+        if b"/" in name or b"\0" in name:
+            return written.encode()
+        return name or (question + query).encode()
+
+    @property
     def shown(self) -> str:
         """The URI as messages show it: without the query of a web address, which may sign it."""
         text = str(self)

@@ -10,18 +10,20 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
 from indexer.limits import CATALOG_ROWS_MAX, PAGE_RESULTS_DEFAULT
 from indexer.manifest import Manifest
-from indexer.protocols import ANYWHERE
+from indexer.protocols import ANYWHERE, Servers
 from indexer.records import (
     ArtifactRecord,
     FolderPage,
     Preview,
     ProjectRecord,
+    ScanSummary,
     Snapshot,
     VersionRecord,
 )
@@ -70,6 +72,20 @@ class Workspace(Protocol):
 
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         """An artifact's aliases by name, each with the number of the version it means."""
+        ...
+
+    async def scans(
+        self, ref: VersionRef, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[ScanSummary]:
+        """The scans of a version, first the one that created it, those after the id `after`."""
+        ...
+
+    async def tiling(self, ref: VersionRef, scan_id: int) -> bytes:
+        """What was listed by one of a version's scans, as JSON: see `ScanRecord`."""
+        ...
+
+    def servers(self) -> AbstractAsyncContextManager[Servers]:
+        """What reaches, from this process, the servers that sources are on."""
         ...
 
     async def manifest(self, digest: str) -> Manifest:

@@ -24,6 +24,7 @@ from indexer.catalog.schema import (
     versions,
 )
 from indexer.commit_rules import LATEST
+from indexer.errors import NoSuchVersion
 from indexer.limits import CATALOG_ROWS_MAX
 from indexer.records import (
     AliasMove,
@@ -78,6 +79,10 @@ class Reader:
     ) -> list[ScanSummary]:
         """The scans of a version, first the one that created it, those after the id `after`."""
         return await self._database.read(_scans, name, selector, after, limit)
+
+    async def tiling(self, name: ArtifactName, selector: str, scan_id: int) -> str:
+        """The name of the blob that says what one of a version's scans listed."""
+        return await self._database.read(_tiling, name, selector, scan_id)
 
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         """An artifact's aliases by name, each with the number of the version it means."""
@@ -192,6 +197,16 @@ def _scans(
         )
         for row in rows.mappings()
     ]
+
+
+def _tiling(connection: Connection, name: ArtifactName, selector: str, scan_id: int) -> str:
+    _, version_id = require_version(connection, name, selector)
+    found = connection.execute(
+        select(scans.c.tiling).where(scans.c.version_id == version_id, scans.c.id == scan_id)
+    ).scalar()
+    if found is None:
+        raise NoSuchVersion(f"{name} {selector} has no scan {scan_id}; its scans are listed first.")
+    return str(found)
 
 
 def _aliases(connection: Connection, name: ArtifactName) -> dict[str, int]:

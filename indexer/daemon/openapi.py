@@ -37,6 +37,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
         "A version: `v3`, an alias such as `latest`, or a digest.",
         {"type": "string", "pattern": f"^({NAME_CHARACTERS}|sha256:[0-9a-f]{{64}})$"},
     ),
+    "scan": ("A scan's id.", {"type": "string", "pattern": "^[0-9]{1,18}$"}),
     "id": ("A job's id.", {"type": "string", "pattern": "^[0-9a-f]{16}$"}),
     "shard": ("A shard's digest.", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
     "digest": ("A manifest's digest.", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),

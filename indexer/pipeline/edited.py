@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from indexer.keyspace import Key
-from indexer.objects import SIZE_UNKNOWN, Checksum, Head, Pin
+from indexer.objects import SIZE_UNKNOWN, Checksum, Head, Pin, pin_of
 from indexer.page import SCHEMA, Page, etag_texts, make_page, pack_etags, paths_of
 
 _COLUMNS_OF_HEAD: Final = (
@@ -53,17 +53,14 @@ class EditedPage:
         return self._told(row, "version_id") is not None
 
     def pin(self, row: int) -> Pin:
-        """What the object of a row must be.
-
-        A version id of `null` pins nothing, and asking for it takes a right that asking for the
-        newest version does not; it is left out unless another one may be the newest.
-        """
-        head, version_id = self.heads.get(row), self._told(row, "version_id")
-        return Pin(
-            size=self._told(row, "size"),
-            etag=self._etags[row] if head is None else head.etag,
-            version_id=None if version_id == "null" and not self._of_moment else version_id,
-            mtime_ns=self._told(row, "mtime_ns"),
+        """What the object of a row must be."""
+        head = self.heads.get(row)
+        return pin_of(
+            self._told(row, "size"),
+            self._etags[row] if head is None else head.etag,
+            self._told(row, "version_id"),
+            self._told(row, "mtime_ns"),
+            of_moment=self._of_moment,
         )
 
     def checksum(self, row: int) -> Checksum | None:

@@ -111,16 +111,26 @@ class FileConnection:
         """See `protocols.Connection`."""
         return f"the rights of this process (user id {os.getuid()})"
 
+    async def objects(self, uri: SourceUri) -> FileStore:
+        """See `protocols.Connection`."""
+        # Whoever names a file means what it leads to.
+        symlinks = self._options.symlinks if uri.names_folder else "follow"
+        return self._store(uri.parent, symlinks)
+
     def _opened(self, uri: SourceUri, symlinks: Symlinks) -> FileStore:
-        left_out = LeftOut()
-        root = Root(_path_of(uri), symlinks, left_out)
+        store = self._store(uri.folder, symlinks)
         try:
-            root.check()
+            store.root.check()
         except OSError as error:
             if error.errno not in NOWHERE:
                 raise
+        return store
+
+    def _store(self, folder: SourceUri, symlinks: Symlinks) -> FileStore:
+        left_out = LeftOut()
+        root = Root(_path_of(folder), symlinks, left_out)
         return FileStore(
-            root, left_out, str(uri.folder), self._threads, page_entries=self._page_entries
+            root, left_out, str(folder), self._threads, page_entries=self._page_entries
         )
 
     def _lone_object(self, uri: SourceUri) -> LoneObject | None:
@@ -133,9 +143,7 @@ class FileConnection:
             return None
         if not stat.S_ISREG(said.st_mode):
             return None
-        left_out = LeftOut()
-        root = Root(split_key(path)[0], "follow", left_out)
-        store = FileStore(root, left_out, str(uri.parent), self._threads)
+        store = self._store(uri.parent, "follow")
         return LoneObject(page_of_heads([(split_key(path)[1], _head_of(said))]), store)
 
 
@@ -151,7 +159,7 @@ class FileStore:
         *,
         page_entries: int = PAGE_ROWS,
     ) -> None:
-        self._root = root
+        self.root = root
         self._left_out = left_out
         self._folder = folder
         self._threads = threads
@@ -197,7 +205,7 @@ class FileStore:
     ) -> None:
         """See `protocols.Store`."""
         uri = uri_below(self._folder, key)
-        reading = FileReading(self._root, key, pin, uri, start=start, end=end)
+        reading = FileReading(self.root, key, pin, uri, start=start, end=end)
         try:
             while not reading.is_done:
                 with translated(uri):
@@ -212,7 +220,7 @@ class FileStore:
     ) -> list[bytes | IndexerError]:
         """See `protocols.Digesting`. Raises `InvalidSetting` for an unknown algorithm."""
         batches = [
-            FileHashing(self._root, self._folder, some, algorithm) for some in hash_batches(objects)
+            FileHashing(self.root, self._folder, some, algorithm) for some in hash_batches(objects)
         ]
         waiting = iter(batches)
         with single_error():
@@ -234,7 +242,7 @@ class FileStore:
 
     async def _children(self, folder: bytes, start: bytes, names_max: int) -> Window:
         with translated(uri_below(self._folder, folder)):
-            return await self._scanning.run(self._root.window, folder, start, names_max)
+            return await self._scanning.run(self.root.window, folder, start, names_max)
 
     async def _stats(self, paths: Sequence[bytes]) -> list[os.stat_result | None]:
         """What is said of each file, asked for on several threads where there are many."""
@@ -253,7 +261,7 @@ class FileStore:
         found: list[os.stat_result | None] = []
         for folder, some in groupby(map(split_key, paths), lambda each: each[0]):
             with translated(uri_below(self._folder, folder)):
-                found += self._root.stats(folder, [name for _, name in some])
+                found += self.root.stats(folder, [name for _, name in some])
         return found
 
 

@@ -177,15 +177,18 @@ class GCSConnection:
             return None
         if as_of is not None:
             _check_versioning(uri, await self._ask_bucket(uri))
-        folder, slash, name = uri.key.rpartition("/")
-        store = self._store(uri.bucket, folder + slash, as_of)
-        path = name.encode()
+        store = self._store(uri.bucket, uri.parent.key, as_of)
+        path = uri.last_component
         try:
             head = await store.head(Key(path))
         except (NoSuchObject, AccessDenied):
             # Without the right to read objects a request is denied, whether there is one or not.
             return None
         return LoneObject(page_of_heads([(path, head)]), store)
+
+    async def objects(self, uri: SourceUri) -> GCSStore:
+        """See `protocols.Connection`."""
+        return self._store(uri.bucket, uri.parent.key, None)
 
     def _store(
         self, bucket: str, prefix: str, as_of: datetime | None, *, parallel: bool = True

@@ -14,7 +14,6 @@ import stat
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
-from urllib.parse import unquote_to_bytes
 
 from aiohttp import ClientSession
 
@@ -112,7 +111,7 @@ class HTTPConnection:
         _check_now(uri, as_of)
         if uri.names_folder or uri.is_list:
             return None
-        url, folder, path = str(uri), str(uri.parent), _last_component(uri)
+        url, folder, path = str(uri), str(uri.parent), uri.last_component
         own = linked_uri(folder, path, url)
         try:
             head = await head_url(self._client, url, uri=own)
@@ -124,6 +123,14 @@ class HTTPConnection:
             raise
         store = UrlStore(self._client, [ListedUrl(path, url)], has_uris=own is not None)
         return LoneObject(page_of_heads([(path, head)]), store, store.notices)
+
+    async def objects(self, uri: SourceUri) -> HTTPStore | UrlStore:
+        """See `protocols.Connection`."""
+        if not uri.names_folder:
+            return UrlStore(self._client, [ListedUrl(uri.last_component, str(uri))])
+        folder = str(uri)
+        folders = Folders(self._client, folder, self._threads)
+        return HTTPStore(self._client, folder, folders, page_entries=self._page_entries)
 
     async def credentials(self) -> str:
         """See `protocols.Connection`."""
@@ -244,15 +251,6 @@ def _check_now(uri: SourceUri, as_of: datetime | None) -> None:
             f"{shown(str(uri))}: web servers keep no versions, so there is no listing as of an "
             f"earlier time. Leave --as-of out."
         )
-
-
-def _last_component(uri: SourceUri) -> bytes:
-    path, question, query = uri.key.partition("?")
-    written = path.rpartition("/")[2]
-    name = unquote_to_bytes(written)
-    if b"/" in name or b"\0" in name:
-        return written.encode()
-    return name or (question + query).encode()
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -162,23 +162,12 @@ class MemoryConnection:
     ) -> OpenedSource:
         """See `protocols.Connection`; it keeps the newest versions alone."""
         _check_now(uri, as_of)
-        objects, prefix = self._bucket(uri), uri.folder.key.encode()
         properties = replace(
             self.properties,
-            key_bytes_max=self.properties.key_bytes_max - len(prefix),
             parallel=self.properties.parallel and "parallel" not in without,
             versions=self.properties.versions and "versions" not in without,
         )
-        store = MemoryStore(
-            {
-                key.removeprefix(prefix): self._seen(found, properties)
-                for key, found in objects.items()
-                if key.startswith(prefix)
-            },
-            properties=properties,
-            page_entries=self.page_entries,
-        )
-        folder = str(uri.folder)
+        store, folder = self._below(uri.folder, properties), str(uri.folder)
         return OpenedSource(folder=folder, store=store, record={"uri": folder})
 
     async def lone_object(
@@ -190,12 +179,28 @@ class MemoryConnection:
         found = None if uri.names_folder else self._bucket(uri).get(key)
         if found is None:
             return None
-        objects = {key.rpartition(b"/")[2]: self._seen(found, self.properties)}
+        objects = {uri.last_component: self._seen(found, self.properties)}
         return LoneObject(page_of(objects.items()), MemoryStore(objects))
+
+    async def objects(self, uri: SourceUri) -> MemoryStore:
+        """See `protocols.Connection`."""
+        return self._below(uri.parent, self.properties)
 
     async def credentials(self) -> str:
         """See `protocols.Connection`."""
         return "none"
+
+    def _below(self, folder: SourceUri, properties: StoreProperties) -> MemoryStore:
+        prefix = folder.key.encode()
+        return MemoryStore(
+            {
+                key.removeprefix(prefix): self._seen(found, properties)
+                for key, found in self._bucket(folder).items()
+                if key.startswith(prefix)
+            },
+            properties=replace(properties, key_bytes_max=properties.key_bytes_max - len(prefix)),
+            page_entries=self.page_entries,
+        )
 
     def _bucket(self, uri: SourceUri) -> Objects:
         if uri.bucket not in self.buckets:

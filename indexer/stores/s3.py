@@ -175,20 +175,24 @@ class S3Connection:
         """See `protocols.Connection`."""
         if uri.names_folder:
             return None
-        objects = self._objects(uri.bucket, uri.parent.key)
-        prefix = uri.parent.key
-        properties = StoreProperties(KEY_BYTES_MAX - len(prefix.encode()))
-        store = S3Store(self._lister(uri.bucket, prefix, None), objects, properties)
+        store = await self.objects(uri)
         if as_of is not None:
             row = await self._lone_row(uri, as_of)
             return None if row is None else LoneObject(row, store)
-        name = Key(uri.key.removeprefix(prefix).encode())
+        name = Key(uri.last_component)
         try:
-            head = await objects.head(name)
+            head = await store.head(name)
         except (NotFound, AccessDenied):
             # Without the right to read objects a HEAD is denied, whether there is one or not.
             return None
         return LoneObject(page_of_heads([(name, head)]), store)
+
+    async def objects(self, uri: SourceUri) -> S3Store:
+        """See `protocols.Connection`."""
+        prefix = uri.parent.key
+        properties = StoreProperties(KEY_BYTES_MAX - len(prefix.encode()))
+        lister = self._lister(uri.bucket, prefix, None)
+        return S3Store(lister, self._objects(uri.bucket, prefix), properties)
 
     async def _lone_row(self, uri: SourceUri, as_of: datetime) -> Page | None:
         """The row of an object as it was, as a listing of its versions tells it."""
@@ -200,7 +204,7 @@ class S3Connection:
         row = listing.rows.slice(0, 1)
         if paths_of(row) != [b""]:
             return None
-        name = pa.array([uri.key.rpartition("/")[2].encode()], pa.binary())
+        name = pa.array([uri.last_component], pa.binary())
         columns = dict(zip(row.schema.names, row.columns, strict=True))
         return make_page({**columns, "path": name})
 

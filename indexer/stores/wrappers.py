@@ -388,6 +388,10 @@ class ResilientConnection:
         )
         return None if found is None else replace(found, store=self._wrapped(found.store))
 
+    async def objects(self, uri: SourceUri) -> Store:
+        """See `protocols.Connection`."""
+        return self._wrapped(await self._connection.objects(uri))
+
     async def credentials(self) -> str:
         """See `protocols.Connection`."""
         return await self._connection.credentials()

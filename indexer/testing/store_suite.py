@@ -492,6 +492,19 @@ class StoreSuite:
             assert await read(found.store, row["path"], pin_of(row)) == body_of(key)
             assert (await found.store.head(Key(row["path"]))).size == row["size"]
 
+    async def test_objects_that_are_known_need_no_opening(
+        self, connection: Connection, hostile: Filled, source: OpenedSource
+    ) -> None:
+        rows = await full_rows(source.store)
+        below = await connection.objects(hostile.bucket.uri(""))
+        for key in (key for key in hostile.keys if not key.endswith(b"/")):
+            pin = pin_of(rows[key])
+            assert await read(below, key, pin) == body_of(key)
+            uri = hostile.bucket.uri(key.decode())
+            alone = await connection.objects(uri)
+            assert await read(alone, uri.last_component, pin) == body_of(key)
+            assert (await alone.head(Key(uri.last_component))).size == pin.size
+
     async def test_what_is_no_lone_object(self, connection: Connection, hostile: Filled) -> None:
         for key in ("", "dir/", "deep/er/", "deep/er/nothing", "deep/er", "nothing"):
             assert await connection.lone_object(hostile.bucket.uri(key)) is None

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from datetime import datetime
+from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
-from indexer.records import ArtifactRecord, Consistency, Entry, Folder, ProjectRecord, VersionRecord
+from indexer.records import (
+    ArtifactRecord,
+    Consistency,
+    Entry,
+    Folder,
+    ProjectRecord,
+    ScanSummary,
+    VersionRecord,
+)
 from indexer.references import ArtifactName
 from indexer.wire.base import Answer, Digest, Order, VersionName
 
@@ -145,6 +156,42 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
             latest=self.latest.record() if self.latest else None,
             updated_at=self.updated_at,
         )
+
+
+class ScanSummaryDocument(Answer, frozen=True, kw_only=True):
+    """A scan that created a version, or confirmed it.
+
+    `sources` are what each source was opened with, `statistics` figures for people.
+    """
+
+    id: int
+    run: str
+    created: bool
+    started_at: datetime
+    finished_at: datetime
+    listed: int
+    consistency: Consistency
+    tiling: str
+    statistics: dict[str, Any]
+    sources: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, scan: ScanSummary) -> ScanSummaryDocument:
+        """The document of a record."""
+        fields = dataclasses.asdict(scan)
+        return cls(run=fields.pop("run_id"), **fields)
+
+    def record(self) -> ScanSummary:
+        """The record of the document."""
+        fields = msgspec.structs.asdict(self)
+        return ScanSummary(run_id=fields.pop("run"), **fields)
+
+
+class ScanPage(Answer, frozen=True, kw_only=True):
+    """Scans in the order of time; `next` continues after them."""
+
+    results: list[ScanSummaryDocument]
+    next: str | None
 
 
 class AliasDocument(Answer, frozen=True, kw_only=True):

@@ -19,7 +19,14 @@ from deploy.s3_server import S3Server
 from indexer.errors import Ability, InvalidSetting
 from indexer.keyspace import KEY_BYTES_MAX
 from indexer.objects import Head
-from indexer.protocols import Connection, LoneObject, OpenedSource, S3Options, StoreProperties
+from indexer.protocols import (
+    Connection,
+    LoneObject,
+    OpenedSource,
+    S3Options,
+    Store,
+    StoreProperties,
+)
 from indexer.sources import SourceUri
 from indexer.stores.memory import MemoryConnection, MemoryFacts, MemoryObject
 from indexer.stores.s3 import connect
@@ -96,6 +103,9 @@ class MemoryServer:
         self, uri: SourceUri, *, as_of: datetime | None = None
     ) -> LoneObject | None:
         return await self._connection(uri).lone_object(uri, as_of=as_of)
+
+    async def objects(self, uri: SourceUri) -> Store:
+        return await self._connection(uri).objects(uri)
 
     async def credentials(self) -> str:
         return "none"

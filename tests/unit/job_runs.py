@@ -20,10 +20,9 @@ from indexer.job import run_job
 from indexer.keyspace import KEY_BYTES_MAX
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.preview import run_preview
-from indexer.protocols import LoneObject, OpenedSource, StoreProperties
+from indexer.protocols import LoneObject, OpenedSource, Reach, Reached, Store, StoreProperties
 from indexer.records import Entry, Preview, Snapshot
 from indexer.references import ArtifactName
-from indexer.scan import Reach, Reached
 from indexer.slice import SliceTools
 from indexer.sources import SourceUri, parse_mounted
 from indexer.stores.memory import MemoryConnection, MemoryObject, MemoryStore
@@ -73,6 +72,10 @@ class Connected:
             return None
         assert isinstance(found.store, MemoryStore)
         return replace(found, store=self.wrap(found.store))
+
+    async def objects(self, uri: SourceUri) -> Store:
+        store: Store = self.wrap(await self.memory.objects(uri))
+        return store
 
     async def credentials(self) -> str:
         return "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final, Literal
@@ -26,12 +27,12 @@ from indexer.daemon.operation import (
     version_number,
 )
 from indexer.daemon.problems import Malformed, PreconditionFailed
-from indexer.errors import CommitConflict
+from indexer.errors import CommitConflict, NoSuchVersion
 from indexer.limits import CURSOR_CHARACTERS_MAX, PAGE_RESULTS_DEFAULT, PAGE_RESULTS_MAX
 from indexer.protocols import ANYWHERE
 from indexer.records import Entry, VersionRecord
 from indexer.references import parse_project
-from indexer.remote import API
+from indexer.remote import API, JSON_TYPE
 from indexer.wire.artifacts import (
     AliasDocument,
     AliasList,
@@ -43,11 +44,15 @@ from indexer.wire.artifacts import (
     FolderDocument,
     ProjectDocument,
     ProjectPage,
+    ScanPage,
+    ScanSummaryDocument,
     VersionDocument,
     VersionPage,
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
+
+SCAN_ID_PATTERN: Final = re.compile(r"[0-9]{1,18}")
 
 
 class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,6 +132,24 @@ async def list_entries(parts: Parts, call: Call) -> Answer:
     return Answer(
         EntryPage(results=results, next=following), immutable=call.ref.selector == version.digest
     )
+
+
+async def list_scans(parts: Parts, call: Call) -> Answer:
+    """Lists the scans that created a version and confirmed it."""
+    query: PageQuery = call.query
+    found = await parts.workspace.scans(
+        call.ref, after=number_of_cursor(query.after), limit=query.limit
+    )
+    after = cursor_after(str(found[-1].id)) if len(found) == query.limit else None
+    return Answer(ScanPage(results=[ScanSummaryDocument.of(one) for one in found], next=after))
+
+
+async def get_tiling(parts: Parts, call: Call) -> Answer:
+    """Gives what a scan listed, range by range."""
+    scan_id = call.path["scan"]
+    if not SCAN_ID_PATTERN.fullmatch(scan_id):
+        raise NoSuchVersion(f"{scan_id[:40]!r} is no id of a scan; they are listed at /scans.")
+    return Answer(await parts.workspace.tiling(call.ref, int(scan_id)), immutable=True)
 
 
 async def list_aliases(parts: Parts, call: Call) -> Answer:
@@ -209,6 +232,14 @@ ARTIFACTS: Final = (
     Operation(
         "GET", f"{_VERSION}/entries", "List entries, or what is in a folder", list_entries,
         {200: EntryPage}, query=EntriesQuery, problems=(422,),
+    ),
+    Operation(
+        "GET", f"{_VERSION}/scans", "List a version's scans", list_scans,
+        {200: ScanPage}, query=PageQuery,
+    ),
+    Operation(
+        "GET", f"{_VERSION}/scans/{{scan}}/tiling", "Get what a scan listed", get_tiling,
+        {200: JSON_TYPE}, problems=(422,),
     ),
     Operation(
         "GET", f"{ARTIFACT}/aliases", "List an artifact's aliases", list_aliases,
