@@ -19,6 +19,7 @@ from benchmarks.macro import (
     margin,
     memory,
     minio,
+    query,
     small,
     stores,
     tracking,
@@ -33,7 +34,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Sitting, Sizes], None]]] = {
     module.BENCHMARK: module.measure
     for module in (
         *(minio, margin, latency, small, memory, tracking, folders, crowd),
-        *(checksums, stores, enrich, heads),
+        *(checksums, stores, enrich, heads, query),
     )
 }
 REPORT: Final = "report"

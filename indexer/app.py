@@ -17,6 +17,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from indexer.artifact.entries import entries_page
+from indexer.artifact.query import Queries, QueryLimits
 from indexer.catalog.catalog import Catalog
 from indexer.doctor import examine
 from indexer.errors import NoSuchVersion
@@ -51,6 +52,7 @@ from indexer.sources import parse_source
 from indexer.telemetry import Counters, new_logger
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.wire.query import CompareOrder, QueryOrder
 from workers.budget import Budget
 from workers.clock import Clock, SystemClock
 from workers.errors import single_error
@@ -68,6 +70,7 @@ class Defaults:
     on_limit: OnLimit = "error"
     checksum: str | None = None
     options: SourceOptions = field(default_factory=SourceOptions)
+    query: QueryLimits = field(default_factory=QueryLimits)
 
 
 class App:
@@ -92,6 +95,7 @@ class App:
         self._clock = clock
         self._servers = servers
         self._budget = Budget(READ_BYTES_MAX)
+        self.queries = Queries(self, catalog.content.shard_bytes, threads, defaults.query)
 
     # --- snapshots
 
@@ -226,6 +230,12 @@ class App:
     ) -> FolderPage:
         return await entries_page(self, await self.manifest(version.digest), prefix, after, limit)
 
+    async def query(self, version: VersionRecord, order: QueryOrder) -> bytes:
+        return await self.queries.query(version, order)
+
+    async def compare_table(self, version: VersionRecord, order: CompareOrder) -> bytes:
+        return await self.queries.compare(version, order)
+
     async def set_alias(
         self, name: ArtifactName, alias: str, number: int, *, expect: int | None = ANYWHERE
     ) -> VersionRecord:
@@ -320,6 +330,7 @@ async def open_daemon(
                 read_order=app.read_order,
                 tracker=app.tracker,
                 content=app.catalog.content,
+                queries=app.queries,
                 service=service,
                 health=Health(app.catalog.folder.path, app.catalog.reader.ping),
                 clock=clock,

@@ -1,6 +1,6 @@
 """The command: arguments in, results on standard output, one sentence and an exit code on errors.
 
-    indexer snapshot | artifact put | ls | show | alias | note | doctor | serve | jobs | completion
+    indexer snapshot | artifact put | ls | show | alias | note | query | table | doctor | serve | jobs | completion
 
 Invariants
   * Standard output is data; progress, logs and errors go to standard error.
@@ -23,6 +23,7 @@ import click
 from indexer import __version__
 from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
+from indexer.cli_query import query, table
 from indexer.cli_session import Command, NobodyReads, Session, common, connection, with_session
 from indexer.errors import IndexerError, InvalidSetting
 
@@ -99,6 +100,8 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(jobs)
+cli.add_command(query)
+cli.add_command(table)
 
 
 def snapshot_options(command: Command) -> Command:

@@ -64,6 +64,7 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from indexer.wire.query import CompareOrder, QueryOrder
 from workers.clock import SystemClock
 from workers.threads import Threads
 
@@ -244,6 +245,16 @@ class Client:
         )
         return FolderPage(tuple(one.record() for one in page.results), read_cursor(page.next))
 
+    async def query(self, version: VersionRecord, order: QueryOrder) -> bytes:
+        return await self._remote.send_for_bytes(
+            "POST", f"{_digest_path(version)}/query/arrow", order
+        )
+
+    async def compare_table(self, version: VersionRecord, order: CompareOrder) -> bytes:
+        return await self._remote.send_for_bytes(
+            "POST", f"{_digest_path(version)}/table-changes/arrow", order
+        )
+
     # --- what may change
 
     async def set_alias(
@@ -306,6 +317,10 @@ def _page(after: str | None, limit: int) -> dict[str, str | int | None]:
 
 def _path(name: ArtifactName) -> str:
     return f"/artifacts/{_segment(name.project)}/{_segment(name.artifact)}"
+
+
+def _digest_path(version: VersionRecord) -> str:
+    return f"{_path(version.name)}/versions/{_segment(version.digest)}"
 
 
 def _version_path(ref: VersionRef) -> str:

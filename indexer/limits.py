@@ -410,6 +410,9 @@ QUERY_RESULT_BYTES_MAX: Final = 256 * MIB
 """Rows and bytes of a result, which is held in memory: a million rows of all columns of entries
 are some 300 MB, of three columns 80."""
 
+ANSWER_BYTES_MAX: Final = QUERY_RESULT_BYTES_MAX + 16 * MIB
+"""What a client takes of an answer: a result of the most bytes, with what Arrow says around it."""
+
 QUERY_BATCH_ROWS: Final = 10_000
 """Rows of a result after which its size is looked at."""
 
@@ -441,6 +444,7 @@ assert QUERY_TIMEOUT_S_DEFAULT <= QUERY_TIMEOUT_S_MAX
 assert QUERY_TIMEOUT_S_MAX + 2 * QUERY_STOP_S < ANSWER_TIMEOUT_S
 assert QUERY_MEMORY_MIB_MIN <= QUERY_MEMORY_MIB_DEFAULT <= QUERY_MEMORY_MIB_MAX
 assert QUERY_ROWS_DEFAULT <= QUERY_ROWS_MAX
+assert SHARD_BYTES_MAX <= ANSWER_BYTES_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
 assert DATA_FOLDER_LOCK_POLL_S < DATABASE_BUSY_TIMEOUT_S

@@ -10,16 +10,19 @@ Invariants
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.entries import uri_of
 from indexer.manifest import SourceRef
-from indexer.page import SCHEMA, etag_texts, with_all_columns
+from indexer.page import SCHEMA, empty_page, etag_texts, with_all_columns
 from indexer.sources import BUCKET_SCHEMES, PATH_SAFE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEXT: Final = "path_text"
 
@@ -58,9 +61,7 @@ def raw_rows(table: pa.Table, sources: Sequence[SourceRef]) -> pa.Table:
         decoded = [_text(path) for path in known]
         uris = [
             uri if uri or text is not None else _shown(uri_of(sources, path))
-            for path, text, uri in zip(
-                known, decoded, full.column("uri").to_pylist(), strict=True
-            )
+            for path, text, uri in zip(known, decoded, full.column("uri").to_pylist(), strict=True)
         ]
         texts = pa.chunked_array([pa.array(decoded, pa.string())])
         place = full.schema.get_field_index("uri")
@@ -101,12 +102,14 @@ def quoted_name(name: str) -> str:
 
 
 def _uri_sql(sources: Sequence[SourceRef]) -> str:
-    cases = [
-        f"WHEN starts_with({TEXT}, {quoted_text(source.mount + '/')}) THEN {_one_uri_sql(source)}"
-        for source in sources
-        if source.mount
-    ]
-    rest = next((_one_uri_sql(source) for source in sources if not source.mount), "NULL")
+    """The URI that follows from a path: that of the first source below whose mount it lies."""
+    cases, rest = [], "NULL"
+    for source in sources:
+        if not source.mount:
+            rest = _one_uri_sql(source)
+            break
+        below = f"starts_with({TEXT}, {quoted_text(source.mount + '/')})"
+        cases.append(f"WHEN {below} THEN {_one_uri_sql(source)}")
     return f"CASE {' '.join(cases)} ELSE {rest} END" if cases else rest
 
 
@@ -138,10 +141,7 @@ def entries_table(table: pa.Table, sources: Sequence[SourceRef], ref: str) -> pa
     made: dict[str, pa.Array | pa.ChunkedArray] = {
         "path": texts,
         "uri": pa.array(
-            [
-                uri or _shown(uri_of(sources, path))
-                for uri, path in zip(known, paths, strict=True)
-            ],
+            [uri or _shown(uri_of(sources, path)) for uri, path in zip(known, paths, strict=True)],
             pa.string(),
         ),
         "etag": etag_texts(table),
@@ -150,9 +150,7 @@ def entries_table(table: pa.Table, sources: Sequence[SourceRef], ref: str) -> pa
         "name": pc.replace_substring_regex(texts, "^(?s:.*)/", ""),
         "extension": _extensions(texts),
         "version": pa.array([ref] * table.num_rows, pa.string()),
-        "reference": pc.binary_join_element_wise(
-            pa.scalar(f"{REFERENCE_SCHEME}{ref}/"), texts, ""
-        ),
+        "reference": pc.binary_join_element_wise(pa.scalar(f"{REFERENCE_SCHEME}{ref}/"), texts, ""),
         "path_base64": pa.array(
             [
                 None if valid else base64.b64encode(path).decode()
@@ -163,9 +161,17 @@ def entries_table(table: pa.Table, sources: Sequence[SourceRef], ref: str) -> pa
         "raw_path": raw.column("path"),
     }
     made["reference"] = pc.if_else(is_text, made["reference"], nothing)
-    return pa.table(
-        {name: made[name] if name in made else raw.column(name) for name in COLUMNS}
-    )
+    return pa.table({name: made[name] if name in made else raw.column(name) for name in COLUMNS})
+
+
+def entries_frame(
+    tables: Iterable[pa.Table], sources: Sequence[SourceRef], ref: str
+) -> pd.DataFrame:
+    """`COLUMNS` of all tables as one data frame. Raises `UsageError` where pandas is missing."""
+    from indexer.artifact.results import frame_of
+
+    empty = pa.Table.from_batches([empty_page()])
+    return frame_of(pa.concat_tables(entries_table(one, sources, ref) for one in (empty, *tables)))
 
 
 def _extensions(texts: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -93,7 +93,9 @@ def frame(header: msgspec.Struct, body_bytes: int = 0) -> bytes:
     return HEAD.pack(len(encoded), body_bytes) + encoded
 
 
-def read_frame(stream: BinaryIO, kind: type[Document], body_bytes_max: int) -> tuple[Document, bytes]:
+def read_frame(
+    stream: BinaryIO, kind: type[Document], body_bytes_max: int
+) -> tuple[Document, bytes]:
     """The next frame of a blocking stream. Raises `EOFError` at its end."""
     header_bytes, body_bytes = HEAD.unpack(_exactly(stream, HEAD.size))
     if header_bytes > HEADER_BYTES_MAX or body_bytes > body_bytes_max:

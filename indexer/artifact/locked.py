@@ -11,13 +11,14 @@ Invariants
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import duckdb
 import msgspec
@@ -29,7 +30,6 @@ import pyarrow.json
 import pyarrow.parquet
 
 from indexer.artifact.columns import RAW_SCHEMA, entries_sql, quoted_name, raw_rows
-from indexer.artifact.compare import column_changes, compare_sql, matched_key
 from indexer.artifact.entries import within
 from indexer.artifact.frames import (
     Bounds,
@@ -43,6 +43,7 @@ from indexer.artifact.frames import (
     read_frame,
 )
 from indexer.artifact.media import ROW, links_of, media_sql, names_of, split_address
+from indexer.artifact.table_changes import column_changes, compare_sql, matched_key
 from indexer.artifact.tables import (
     format_of,
     format_sql,
@@ -217,9 +218,7 @@ class Query:
     # --- what SQL sees
 
     def _open_views(self) -> None:
-        for number, (view, entries) in enumerate(
-            zip(self._task.views, self._entries, strict=True)
-        ):
+        for number, (view, entries) in enumerate(zip(self._task.views, self._entries, strict=True)):
             self._database.register(f"__raw_{number}", entries)
             schema = quoted_name(view.name or "main")
             if view.name:
@@ -250,21 +249,22 @@ class Query:
 
     def _open_tables(self, sql: str) -> None:
         """Reads those tables that a statement names."""
-        known = {name for (name,) in self._database.execute(
-            "SELECT view_name FROM duckdb_views() WHERE internal"
-        ).fetchall()}  # fmt: skip
+        ((tree,),) = self._database.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
+        named = named_tables(tree)
+        ((internal,),) = self._database.execute(
+            "SELECT list(lower(view_name)) FROM duckdb_views() WHERE internal"
+        ).fetchall()
         views = {view.name.lower(): number for number, view in enumerate(self._task.views)}
-        for parts in sorted(
-            split_name(name) for name in self._database.get_table_names(sql, qualified=True)
-        ):
-            schema, name = ("", *parts)[-2:]
-            if schema == "main":
-                schema = ""
-            number = views.get(schema.lower())
-            is_known = name.lower() in {"entries", "tables"} or (not schema and name in known)
-            if number is None or is_known or len(parts) > 2:  # noqa: PLR2004 - schema, name
+        for schema, name in sorted(named.tables):
+            number = views.get("" if schema == "main" else schema.lower())
+            is_internal = not schema and name.lower() in internal
+            if number is None or name.lower() in {"entries", "tables"} or is_internal:
                 continue
-            self._open_table(number, name)
+            try:
+                self._open_table(number, name)
+            except NotFound:
+                if schema or name.lower() not in named.expressions:
+                    raise
 
     def _open_table(self, number: int, address: str) -> None:
         schema = self._task.views[number].name
@@ -302,9 +302,7 @@ class Query:
         )
         numbered = table.append_column(ROW, pa.array(range(table.num_rows), pa.int64()))
         entries = f"{quoted_name(self._task.views[target].name or 'main')}.entries"
-        return media_sql(
-            self._hide(numbered), self._hide(links), entries, has_uris=has_uris
-        )
+        return media_sql(self._hide(numbered), self._hide(links), entries, has_uris=has_uris)
 
     def _read_table(self, number: int, path: str) -> pa.Table:
         self._tables += 1
@@ -378,7 +376,7 @@ class Query:
                     f"rows or columns."
                 )
             batches.append(batch)
-        return with_plain_sums(pa.Table.from_batches(batches, reader.schema))
+        return with_own_names(with_plain_sums(pa.Table.from_batches(batches, reader.schema)))
 
     def _start_clock(self) -> threading.Timer:
         """Interrupts DuckDB when the time is up, and ends the process where that is not enough."""
@@ -418,22 +416,32 @@ def _too_much_memory(bounds: Bounds) -> str:
     )
 
 
-def split_name(text: str) -> list[str]:
-    """The parts of a name as SQL writes it: `a."b.c"` has two."""
-    parts, part, is_quoted, place = [], "", False, 0
-    while place < len(text):
-        character = text[place]
-        if is_quoted and text[place : place + 2] == '""':
-            part, place = part + '"', place + 1
-        elif character == '"':
-            is_quoted = not is_quoted
-        elif character == "." and not is_quoted:
-            parts.append(part)
-            part = ""
-        else:
-            part += character
-        place += 1
-    return [*parts, part]
+class Named(NamedTuple):
+    """What a statement names: tables by schema and name, and, in lower case, its own `WITH`s."""
+
+    tables: frozenset[tuple[str, str]]
+    expressions: frozenset[str]
+
+
+def named_tables(tree: str) -> Named:
+    """What a statement names, of which `tree` is what DuckDB's `json_serialize_sql` makes."""
+    tables: set[tuple[str, str]] = set()
+    expressions: set[str] = set()
+    try:
+        waiting: list[Any] = [json.loads(tree)]
+    except RecursionError:
+        raise QueryRefused("the query is nested too deeply.") from None
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += node
+        elif isinstance(node, dict):
+            waiting += node.values()
+            if node.get("type") == "BASE_TABLE" and not node.get("catalog_name"):
+                tables.add((str(node.get("schema_name", "")), str(node.get("table_name", ""))))
+            if isinstance(defined := node.get("cte_map"), dict):
+                expressions |= {str(one["key"]).lower() for one in defined.get("map", ())}
+    return Named(frozenset(tables), frozenset(expressions))
 
 
 def with_plain_sums(table: pa.Table) -> pa.Table:

@@ -46,9 +46,7 @@ def split_address(address: str) -> tuple[str, str, str] | None:
     return path, column, view
 
 
-def candidates(
-    value: str, folder: str, sources: Sequence[SourceRef]
-) -> Iterator[tuple[bool, str]]:
+def candidates(value: str, folder: str, sources: Sequence[SourceRef]) -> Iterator[tuple[bool, str]]:
     """What an entry may be called that `value` names, the best first: whether as URI, and how."""
     if value.startswith(_WANDB_SCHEMES):
         yield False, value.partition("://")[2].partition("/")[2]
@@ -58,7 +56,9 @@ def candidates(
         return
     if "://" not in value:
         for start in dict.fromkeys((folder, "")):
-            path = posixpath.normpath(posixpath.join(start, value.lstrip("/") if not start else value))
+            path = posixpath.normpath(
+                posixpath.join(start, value.lstrip("/") if not start else value)
+            )
             if not path.startswith(("../", "/")) and path not in {".", ".."}:
                 yield False, path
         return
@@ -88,7 +88,9 @@ def names_of(table: pa.Table, column: str, address: str) -> list[str | None]:
             raise QueryRefused(f"{address!r}: the values of {column!r} have no path.")
         values = pc.struct_field(values, "path")
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
-        raise QueryRefused(f"{address!r}: {column!r} is {values.type}, and no text that names files.")
+        raise QueryRefused(
+            f"{address!r}: {column!r} is {values.type}, and no text that names files."
+        )
     return [_path_in(value) for value in values.to_pylist()]
 
 
@@ -129,7 +131,7 @@ def links_of(
 
 
 def media_sql(table: str, links: str, entries: str, *, has_uris: bool) -> str:
-    """The rows of `table`, in no order, each with the columns of the entry that `links` lead to."""
+    """The rows of `table`, in its order, each with the columns of the entry that `links` lead to."""
     columns = ", ".join(f"e.{name} AS entry_{name}" for name in ENTRY_COLUMNS)
     found = [f"SELECT k.{ROW}, k.rank, {columns} FROM {links} k JOIN {entries} e ON e.path = k.key "
              f"WHERE NOT k.is_uri"]  # fmt: skip
@@ -141,5 +143,5 @@ def media_sql(table: str, links: str, entries: str, *, has_uris: bool) -> str:
     )
     return (
         f"SELECT t.* EXCLUDE ({ROW}), b.* EXCLUDE ({ROW}) FROM {quoted_name(table)} t "  # noqa: S608
-        f"LEFT JOIN ({best}) b ON b.{ROW} = t.{ROW}"
+        f"LEFT JOIN ({best}) b ON b.{ROW} = t.{ROW} ORDER BY t.{ROW}"
     )

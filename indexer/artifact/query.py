@@ -11,17 +11,19 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.artifact.entries import shards_below
 from indexer.artifact.frames import Bounds, Comparison, Task, View
+from indexer.artifact.handle import Handle
+from indexer.artifact.originals import Original, originals_of
 from indexer.artifact.sandbox import answer
+from indexer.checksums import ALGORITHMS, new_hash
 from indexer.content import decode_shard
-from indexer.entries import entries_of
-from indexer.errors import Busy, NoSuchObject, QueryRefused
+from indexer.errors import Busy, Mismatch, NoSuchObject, ObjectChanged, QueryRefused
 from indexer.limits import (
     MIB,
     QUERIES_AT_ONCE_MAX,
@@ -32,9 +34,11 @@ from indexer.limits import (
     TABLE_BYTES_MAX,
 )
 from indexer.manifest import Manifest
-from indexer.records import Entry, VersionRecord
-from indexer.references import VersionRef, parse_reference
+from indexer.records import VersionRecord
+from indexer.references import parse_reference
 from indexer.wire.query import CompareOrder, QueryOrder
+from indexer.workspace import Workspace
+from workers.threads import Threads
 
 Format = Literal["arrow", "json"]
 
@@ -57,21 +61,8 @@ class QueryLimits:
         )
 
 
-class Versions(Protocol):
-    """Where versions are known."""
-
-    async def version(self, ref: VersionRef) -> VersionRecord:
-        """The version that a reference names. Raises `NoSuchVersion`."""
-        ...
-
-    async def manifest(self, digest: str) -> Manifest:
-        """The manifest of a version."""
-        ...
-
-
 ReadShard = Callable[[str], Awaitable[bytes]]
-ReadOriginal = Callable[[VersionRecord, Entry, int], Awaitable[bytes]]
-"""The bytes of the object of an entry as it was recorded, or an error; of at most so many."""
+"""The Parquet bytes of a shard by its digest, unverified."""
 
 
 class Queries:
@@ -79,14 +70,14 @@ class Queries:
 
     def __init__(
         self,
-        versions: Versions,
+        workspace: Workspace,
         read_shard: ReadShard,
-        read_original: ReadOriginal,
+        threads: Threads,
         limits: QueryLimits,
     ) -> None:
-        self._versions = versions
+        self._workspace = workspace
         self._read_shard = read_shard
-        self._read_original = read_original
+        self._threads = threads
         self._limits = limits
         self._running = 0
 
@@ -115,7 +106,7 @@ class Queries:
         for name, ref in others.items():
             if name.lower() in {*_TAKEN, *(one.lower() for one in named)}:
                 raise QueryRefused(f"{name!r} cannot name a version here; choose another name.")
-            named[name] = await self._versions.version(parse_reference(ref))
+            named[name] = await self._workspace.version(parse_reference(ref))
         return named
 
     async def _answer(
@@ -132,14 +123,13 @@ class Queries:
             )
         self._running += 1
         try:
-            manifests = [await self._versions.manifest(one.digest) for one in named.values()]
+            handles = [Handle(self._workspace, one) for one in named.values()]
+            manifests = [await handle.manifest() for handle in handles]
             views = tuple(
                 _view(name, version, manifest, prefixes.get(name, b""))
                 for (name, version), manifest in zip(named.items(), manifests, strict=True)
             )
-            serving = _Serving(
-                views, tuple(named.values()), manifests, self._read_shard, self._read_original
-            )
+            serving = _Serving(views, handles, manifests, self._read_shard, self._threads)
             return await answer(Task(bounds, views, what, form), serving)
         finally:
             self._running -= 1
@@ -147,13 +137,6 @@ class Queries:
 
 _TAKEN = ("main", "temp", "system", "memory", "information_schema", "pg_catalog", "entries")
 """Names of schemas and databases that DuckDB has itself, in lower case."""
-
-
-def read_arrow(data: bytes) -> pa.Table:
-    """A result that was sent as Arrow, checked."""
-    table = pa.ipc.open_stream(pa.BufferReader(data)).read_all()
-    table.validate(full=True)
-    return table
 
 
 def _view(name: str, version: VersionRecord, manifest: Manifest, prefix: bytes) -> View:
@@ -172,41 +155,78 @@ class _Serving:
     def __init__(
         self,
         views: Sequence[View],
-        versions: Sequence[VersionRecord],
+        handles: Sequence[Handle],
         manifests: Sequence[Manifest],
         read_shard: ReadShard,
-        read_original: ReadOriginal,
+        threads: Threads,
     ) -> None:
         self._views = views
-        self._versions = versions
+        self._handles = handles
         self._manifests = manifests
         self._read_shard = read_shard
-        self._read_original = read_original
+        self._threads = threads
 
     async def shard(self, view: int, number: int) -> bytes:
         return await self._read_shard(self._views[view].shards[number])
 
     async def table(self, view: int, path: bytes) -> bytes:
-        version, manifest = self._versions[view], self._manifests[view]
+        handle = self._handles[view]
         shown = path.decode("utf-8", "backslashreplace")
-        found = await self._entry(manifest, path)
-        if found is None:
+        row = await self._row(self._manifests[view], path)
+        if row is None:
             raise NoSuchObject(
-                f"{version.ref} has no entry {shown!r}. Tables are 'entries', and entries by their "
-                f"paths in double quotes; SELECT path FROM tables lists them."
+                f"{handle.record.ref} has no entry {shown!r}. Tables are 'entries', and entries by "
+                f"their paths in double quotes; SELECT path FROM tables lists them."
             )
-        if found.size > TABLE_BYTES_MAX:
+        size_bytes = row.column("size")[0].as_py()
+        if size_bytes > TABLE_BYTES_MAX:
             raise QueryRefused(
-                f"{shown!r} has {found.size:,} bytes; tables of at most {TABLE_BYTES_MAX:,} are "
+                f"{shown!r} has {size_bytes:,} bytes; tables of at most {TABLE_BYTES_MAX:,} are "
                 f"read."
             )
-        return await self._read_original(version, found, TABLE_BYTES_MAX)
+        (original,) = originals_of(row, of_moment=handle.is_of_moment)
+        async with handle.originals() as originals:
+            memory = _Memory(size_bytes)
+            await originals.read(original, memory)
+        await self._threads.run(check_bytes, memory.data, original, f"{handle.record.ref}/{shown}")
+        return bytes(memory.data)
 
-    async def _entry(self, manifest: Manifest, path: bytes) -> Entry | None:
+    async def _row(self, manifest: Manifest, path: bytes) -> pa.Table | None:
         place = bisect_left(manifest.shards, path, key=lambda shard: shard.max_path)
         if place == len(manifest.shards):
             return None
         digest = manifest.shards[place].digest
-        table = decode_shard(await self._read_shard(digest), digest)
+        table = await self._threads.run(decode_shard, await self._read_shard(digest), digest)
         row = table.filter(pc.equal(table.column("path"), path))
-        return next(entries_of(row, manifest.sources), None)
+        return row if row.num_rows else None
+
+
+class _Memory:
+    """A sink of so many bytes."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.data = bytearray()
+        self._size_bytes = size_bytes
+
+    async def write(self, data: bytes) -> None:
+        if len(self.data) + len(data) > self._size_bytes:
+            raise ObjectChanged(
+                f"the object has more than the {self._size_bytes:,} bytes recorded."
+            )
+        self.data += data
+
+    def restart(self) -> None:
+        self.data.clear()
+
+
+def check_bytes(data: bytearray, original: Original, shown: str) -> None:
+    """Raises `Mismatch` where bytes are not those that were recorded."""
+    checksum = original.checksum
+    if len(data) != original.pin.size:
+        raise Mismatch(f"{shown} has {len(data):,} bytes and not those that were recorded.")
+    if checksum is None or checksum.type != "full_object" or checksum.algorithm not in ALGORITHMS:
+        return
+    running = new_hash(checksum.algorithm)
+    running.update(data)
+    if running.digest() != checksum.value:
+        raise Mismatch(f"{shown} does not have the {checksum.algorithm} that was recorded.")

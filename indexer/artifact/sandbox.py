@@ -34,6 +34,7 @@ _START: Final = (
 _ENVELOPE_TIMES: Final = 4
 """JSON of a result may be so many times as long as its columns in memory."""
 
+
 class Serving(Protocol):
     """Where what a query needs comes from."""
 
@@ -134,7 +135,7 @@ async def _read_header(
         raise EOFError
     try:
         header = await stream.readexactly(header_bytes)
-        return msgspec.msgpack.decode(header, type=Need | Outcome), body_bytes  # type: ignore[type-var]
+        return msgspec.msgpack.decode(header, type=Need | Outcome), body_bytes
     except msgspec.DecodeError as error:
         raise EOFError from error
 

@@ -94,7 +94,7 @@ def _read(data: bytes, kind: str, path: str) -> pa.Table:
 
 
 def _read_csv(data: bytes, delimiter: str) -> pa.Table:
-    import pyarrow.csv as csv
+    from pyarrow import csv
 
     if not data.strip():
         return pa.table({})

@@ -8,11 +8,13 @@ from indexer.daemon.operation import Operation
 from indexer.daemon.operations.about import about
 from indexer.daemon.operations.artifacts import ARTIFACTS
 from indexer.daemon.operations.jobs import JOBS
+from indexer.daemon.operations.query import QUERIES
 from indexer.daemon.operations.tracking import TRACKING
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *JOBS,
     *ARTIFACTS,
+    *QUERIES,
     *TRACKING,
-    *about((*JOBS, *ARTIFACTS, *TRACKING)),
+    *about((*JOBS, *ARTIFACTS, *QUERIES, *TRACKING)),
 )
