@@ -1,6 +1,7 @@
 """The command: arguments in, results on standard output, one sentence and an exit code on errors.
 
-    indexer snapshot | artifact put | ls | show | alias | note | query | table | doctor | serve | jobs | completion
+    indexer snapshot | artifact put | ls | show | alias | note | query | table | doctor | serve |
+            jobs | completion
 
 Invariants
   * Standard output is data; progress, logs and errors go to standard error.
@@ -266,8 +267,8 @@ async def _list_entries(
     version = await workspace.version(ref)
     manifest = await workspace.manifest(version.digest)
     wanted = prefix.encode("utf-8", "surrogateescape")
-    async for table in read_entries(workspace, manifest, wanted):
-        for entry in entries_of(table, manifest.sources):
+    async for rows in read_entries(workspace, manifest, wanted):
+        for entry in entries_of(rows, manifest.sources):
             show_entry(console, entry)
 
 

@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,11 +28,14 @@ BENCHMARK: Final = "query"
 SHAPE: Final = "tree"
 NAME: Final = "bench/objects"
 LABELS: Final = "bench/labels"
+OVER_HTTP: Final = "POST …/query"
 PANDAS: Final = "pandas"
 
 QUERIES: Final = {
     "count": "SELECT count(*) AS n FROM entries",
-    "group by extension": "SELECT extension, count(*) AS n, sum(size) AS bytes FROM entries GROUP BY 1",
+    "group by extension": (
+        "SELECT extension, count(*) AS n, sum(size) AS bytes FROM entries GROUP BY 1"
+    ),
     "join with a CSV": (
         'SELECT l.label, count(*) AS n, sum(e.size) AS bytes FROM labels."labels.csv" l '
         "JOIN entries e ON e.path = l.file GROUP BY 1"
@@ -57,13 +61,14 @@ def measure(sitting: Sitting, sizes: Sizes) -> None:
         asyncio.run(_track_labels(daemon, labels))
         for what, sql in QUERIES.items():
             walls_s = [asyncio.run(_ask(daemon, sql)) for _ in range(sizes.repeats)]
-            _record(sitting, what, count, walls_s, f"POST …/query: {what}", OURS.version)
+            _record(sitting, what, count, walls_s, tool=OVER_HTTP, version=OURS.version)
+        pandas_version = importlib.metadata.version("pandas")
         for what, walls_s in _with_pandas(daemon, labels, sizes.repeats).items():
-            _record(sitting, what, count, walls_s, PANDAS, "")
+            _record(sitting, what, count, walls_s, tool=PANDAS, version=pandas_version)
 
 
 def _record(
-    sitting: Sitting, what: str, count: int, walls_s: list[float], tool: str, version: str
+    sitting: Sitting, what: str, count: int, walls_s: list[float], *, tool: str, version: str
 ) -> None:
     say(f"{BENCHMARK:8} {tool[:6]:6} {what:28} {1e3 * median(walls_s):.0f} ms")
     sitting.record(
@@ -121,23 +126,23 @@ def _with_pandas(daemon: RunningDaemon, labels: Path, repeats: int) -> dict[str,
 
     version = indexer.open(f"{NAME}:latest", server=daemon.url)
     taken: dict[str, list[float]] = {}
-    frame = pd.DataFrame()
 
-    def timed(what: str, step: Callable[[], Any]) -> Any:
+    def timed(what: str, step: Callable[..., Any], *given: Any) -> Any:
         started_s = time.perf_counter()
-        done = step()
+        done = step(*given)
         taken.setdefault(what, []).append(time.perf_counter() - started_s)
         return done
 
+    def by_extension(frame: pd.DataFrame) -> Any:
+        return frame.groupby("extension")["size"].agg(["size", "sum"])
+
+    def by_label(frame: pd.DataFrame) -> Any:
+        joined = pd.read_csv(labels / "labels.csv").merge(frame, left_on="file", right_on="path")
+        return joined.groupby("label")["size"].agg(["size", "sum"])
+
     for _ in range(repeats):
         frame = timed("rows as a frame", version.to_pandas)
-        timed("count", lambda: len(frame))
-        timed("group by extension", lambda: frame.groupby("extension")["size"].agg(["size", "sum"]))
-        timed(
-            "join with a CSV",
-            lambda: pd.read_csv(labels / "labels.csv")
-            .merge(frame, left_on="file", right_on="path")
-            .groupby("label")["size"]
-            .agg(["size", "sum"]),
-        )
+        timed("count", len, frame)
+        timed("group by extension", by_extension, frame)
+        timed("join with a CSV", by_label, frame)
     return taken

@@ -2,8 +2,8 @@
 
 Invariants
   * SQL and Arrow give the same columns with the same values.
-  * `path` is text; where a path is no UTF-8 it is null, and `path_base64` stands in its place, as in
-    JSON. `raw_path` is always there.
+  * `path` is text; where a path is no UTF-8 it is null, and `path_base64` stands in its place, as
+    in JSON. `raw_path` is always there.
   * What is made of a row's own columns is made by DuckDB, and only of those that a query asks for.
 """
 

@@ -11,14 +11,11 @@ Invariants
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO, Final, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 import duckdb
 import msgspec
@@ -29,20 +26,19 @@ import pyarrow.dataset
 import pyarrow.json
 import pyarrow.parquet
 
-from indexer.artifact.columns import RAW_SCHEMA, entries_sql, quoted_name, raw_rows
-from indexer.artifact.entries import within
+from indexer.artifact.columns import entries_sql, quoted_name
+from indexer.artifact.encoded import encoded, with_plain_sums
 from indexer.artifact.frames import (
     Bounds,
     Comparison,
     Need,
     Outcome,
-    Reply,
     Task,
-    View,
-    frame,
     read_frame,
 )
 from indexer.artifact.media import ROW, links_of, media_sql, names_of, split_address
+from indexer.artifact.named import named_tables
+from indexer.artifact.pipe import Entries, Wire
 from indexer.artifact.table_changes import column_changes, compare_sql, matched_key
 from indexer.artifact.tables import (
     format_of,
@@ -51,21 +47,16 @@ from indexer.artifact.tables import (
     read_table,
     with_own_names,
 )
-from indexer.content import decode_shard
-from indexer.errors import IndexerError, NotFound, QueryLimitExceeded, QueryRefused, error_of
+from indexer.errors import IndexerError, NotFound, QueryLimitExceeded, QueryRefused
 from indexer.limits import (
     MIB,
     QUERY_BATCH_ROWS,
     QUERY_MEMORY_SLACK_BYTES,
     QUERY_MEMORY_TIMES,
-    QUERY_SHARDS_AHEAD_MAX,
     QUERY_STOP_S,
     QUERY_THREADS,
-    SHARD_BYTES_MAX,
-    TABLE_BYTES_MAX,
     TABLES_PER_QUERY_MAX,
 )
-from indexer.manifest import SourceRef
 
 CONFIGURATION: Final = {
     "enable_external_access": "false",
@@ -81,7 +72,6 @@ CONFIGURATION: Final = {
     "threads": str(QUERY_THREADS),
 }
 
-_BODY_BYTES_MAX: Final = max(SHARD_BYTES_MAX, TABLE_BYTES_MAX)
 _EXIT_TIME: Final = 3
 
 
@@ -105,76 +95,6 @@ def main() -> None:
         os._exit(1)  # nobody waits for an answer
     # Threads that read ahead may still wait for the pipe.
     os._exit(0)
-
-
-class Wire:
-    """The pipes to the process that started this one; one question at a time."""
-
-    def __init__(self, incoming: BinaryIO, outgoing: Any) -> None:
-        self.incoming = incoming
-        self._outgoing = outgoing
-        self._turn = threading.Lock()
-        self.failure: IndexerError | None = None
-
-    def ask(self, need: Need) -> bytes:
-        """What was needed. Raises what the other process raised."""
-        with self._turn:
-            self._send(frame(need))
-            reply, body = read_frame(self.incoming, Reply, _BODY_BYTES_MAX)
-        if reply.kind is not None:
-            raise error_of(reply.kind, reply.message)
-        return body
-
-    def finish(self, outcome: Outcome, body: bytes = b"") -> None:
-        """Sends what it all came to."""
-        with self._turn:
-            self._send(frame(outcome, len(body)))
-            self._send(body)
-
-    def _send(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._outgoing.write(rest) :]
-
-
-class Entries:
-    """A version's shards as a stream that DuckDB may read as often as it likes."""
-
-    def __init__(self, number: int, view: View, wire: Wire, readers: ThreadPoolExecutor) -> None:
-        self._number = number
-        self._view = view
-        self._wire = wire
-        self._readers = readers
-        self.sources = [SourceRef(*source) for source in view.sources]
-
-    def __arrow_c_schema__(self) -> object:
-        return RAW_SCHEMA.__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(RAW_SCHEMA, self._batches())
-        return reader.__arrow_c_stream__(requested_schema)
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        waiting: deque[Future[pa.Table]] = deque()
-        try:
-            for number in range(len(self._view.shards)):
-                waiting.append(self._readers.submit(self._read, number))
-                if len(waiting) == QUERY_SHARDS_AHEAD_MAX:
-                    yield from waiting.popleft().result().to_batches()
-            while waiting:
-                yield from waiting.popleft().result().to_batches()
-        except IndexerError as error:
-            # DuckDB makes an error of its own of this one.
-            self._wire.failure = self._wire.failure or error
-            raise
-        finally:
-            for ahead in waiting:
-                ahead.cancel()
-
-    def _read(self, number: int) -> pa.Table:
-        data = self._wire.ask(Need(self._number, shard=number))
-        table = decode_shard(data, self._view.shards[number])
-        return raw_rows(within(table, self._view.prefix), self.sources)
 
 
 class Query:
@@ -236,7 +156,7 @@ class Query:
         """Lets libraries load what they load late, while files can still be opened."""
         rows = pa.table({"text": ["a"], "moment": pa.array([0], pa.timestamp("ms", tz="UTC"))})
         self._database.register("__warm", rows)
-        found = self._database.execute("SELECT * FROM __warm").to_arrow_table()
+        found = self._database.sql("SELECT * FROM __warm").to_arrow_table()
         encoded(found, "arrow")
         encoded(found, "json")
         for data, path in ((b"a\n1\n", "a.csv"), (b'{"a":1}\n', "a.jsonl")):
@@ -320,7 +240,7 @@ class Query:
             for side, one in ((1, left), (2, right))
         ]
         on = [quoted_name(f"{side}.{key}") for side, key in zip((1, 2), keys, strict=True)]
-        joined = self._database.execute(
+        joined = self._database.sql(
             f"SELECT * FROM {quoted_name(names[0])} l JOIN {quoted_name(names[1])} r "  # noqa: S608
             f"ON l.{on[0]} = r.{on[1]}"
         ).to_arrow_table()
@@ -360,7 +280,7 @@ class Query:
 
     def _collect(self, statement: Any) -> pa.Table:
         bounds = self._task.bounds
-        reader = self._database.execute(statement).to_arrow_reader(QUERY_BATCH_ROWS)
+        reader = self._database.sql(statement).to_arrow_reader(QUERY_BATCH_ROWS)
         batches, rows, size_bytes = [], 0, 0
         for batch in reader:
             rows += batch.num_rows
@@ -400,8 +320,8 @@ class Query:
         bounds = self._task.bounds
         if self._is_late or isinstance(error, duckdb.InterruptException):
             return QueryLimitExceeded(
-                f"the query took more than {bounds.timeout_s:g} s: ask for less, as by --prefix, or "
-                f"raise --query-timeout-s."
+                f"the query took more than {bounds.timeout_s:g} s: ask for less, as by --prefix, "
+                f"or raise --query-timeout-s."
             )
         if isinstance(error, duckdb.OutOfMemoryException):
             return QueryLimitExceeded(_too_much_memory(bounds))
@@ -414,63 +334,6 @@ def _too_much_memory(bounds: Bounds) -> str:
         f"the query takes more than {bounds.memory_bytes // MIB:,} MiB of memory: group or sort "
         f"less at once, or raise --query-memory-mib."
     )
-
-
-class Named(NamedTuple):
-    """What a statement names: tables by schema and name, and, in lower case, its own `WITH`s."""
-
-    tables: frozenset[tuple[str, str]]
-    expressions: frozenset[str]
-
-
-def named_tables(tree: str) -> Named:
-    """What a statement names, of which `tree` is what DuckDB's `json_serialize_sql` makes."""
-    tables: set[tuple[str, str]] = set()
-    expressions: set[str] = set()
-    try:
-        waiting: list[Any] = [json.loads(tree)]
-    except RecursionError:
-        raise QueryRefused("the query is nested too deeply.") from None
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, list):
-            waiting += node
-        elif isinstance(node, dict):
-            waiting += node.values()
-            if node.get("type") == "BASE_TABLE" and not node.get("catalog_name"):
-                tables.add((str(node.get("schema_name", "")), str(node.get("table_name", ""))))
-            if isinstance(defined := node.get("cte_map"), dict):
-                expressions |= {str(one["key"]).lower() for one in defined.get("map", ())}
-    return Named(frozenset(tables), frozenset(expressions))
-
-
-def with_plain_sums(table: pa.Table) -> pa.Table:
-    """The table with integers where DuckDB's are wider than 64 bits, as its sums are, and fit."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_decimal(field.type) and field.type.scale == 0:
-            try:
-                column = pc.cast(table.column(place), pa.int64())
-            except pa.ArrowInvalid:
-                continue
-            table = table.set_column(place, field.name, column)
-    return table
-
-
-def encoded(table: pa.Table, how: str) -> bytes:
-    """A result as Arrow's stream, or as JSON."""
-    if how == "arrow":
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
-    columns = [column.to_pylist() for column in table.columns]
-    document = {
-        "columns": [{"name": field.name, "type": str(field.type)} for field in table.schema],
-        "rows": list(zip(*columns, strict=True)) if columns else [],
-    }
-    if metadata := (table.schema.metadata or {}).get(b"column_changes"):
-        document["column_changes"] = msgspec.json.decode(metadata)
-    return msgspec.json.encode(document, enc_hook=str)
 
 
 def lock_process(bounds: Bounds) -> None:

@@ -131,17 +131,20 @@ def links_of(
 
 
 def media_sql(table: str, links: str, entries: str, *, has_uris: bool) -> str:
-    """The rows of `table`, in its order, each with the columns of the entry that `links` lead to."""
+    """The rows of `table`, in its order, each with the columns of the entry that it leads to."""
     columns = ", ".join(f"e.{name} AS entry_{name}" for name in ENTRY_COLUMNS)
-    found = [f"SELECT k.{ROW}, k.rank, {columns} FROM {links} k JOIN {entries} e ON e.path = k.key "
-             f"WHERE NOT k.is_uri"]  # fmt: skip
+    found = [_found_sql(columns, links, entries, "e.path = k.key AND NOT k.is_uri")]
     if has_uris:
-        found.append(found[0].replace("e.path = k.key WHERE NOT", "e.uri = k.key WHERE"))
+        found.append(_found_sql(columns, links, entries, "e.uri = k.key AND k.is_uri"))
     best = (
-        f"SELECT * EXCLUDE (rank) FROM ({' UNION ALL '.join(found)}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {ROW} ORDER BY rank) = 1"
+        f"(SELECT * EXCLUDE (rank) FROM ({' UNION ALL '.join(found)}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {ROW} ORDER BY rank) = 1)"
     )
     return (
         f"SELECT t.* EXCLUDE ({ROW}), b.* EXCLUDE ({ROW}) FROM {quoted_name(table)} t "  # noqa: S608
-        f"LEFT JOIN ({best}) b ON b.{ROW} = t.{ROW} ORDER BY t.{ROW}"
+        f"LEFT JOIN {best} b ON b.{ROW} = t.{ROW} ORDER BY t.{ROW}"
     )
+
+
+def _found_sql(columns: str, links: str, entries: str, condition: str) -> str:
+    return f"SELECT k.{ROW}, k.rank, {columns} FROM {links} k JOIN {entries} e ON {condition}"  # noqa: S608

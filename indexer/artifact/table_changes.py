@@ -71,10 +71,8 @@ def compare_sql(
     ]
     changed = ", ".join(_changed(name, is_cast=name in types_differ) for name in shared)
     return (
-        "WITH b AS MATERIALIZED ("
-        f"SELECT {key_of[0]} AS key, any_value({rows[0]}) AS row, count(*) AS n FROM {before} GROUP BY 1), "
-        "a AS MATERIALIZED ("
-        f"SELECT {key_of[1]} AS key, any_value({rows[1]}) AS row, count(*) AS n FROM {after} GROUP BY 1), "
+        f"WITH b AS MATERIALIZED ({_grouped(key_of[0], rows[0], before)}), "  # noqa: S608 - names
+        f"a AS MATERIALIZED ({_grouped(key_of[1], rows[1], after)}), "
         "pairs AS (SELECT coalesce(b.key, a.key) AS key, coalesce(b.n, 0) AS rows_before, "
         "coalesce(a.n, 0) AS rows_after, b.row AS before, a.row AS after "
         "FROM b FULL JOIN a ON b.key IS NOT DISTINCT FROM a.key), "
@@ -88,6 +86,10 @@ def compare_sql(
         "CASE WHEN change <> 'duplicate' THEN after END AS after, rows_before, rows_after "
         "FROM told WHERE change <> 'changed' OR len(columns) > 0 ORDER BY key"
     )
+
+
+def _grouped(key: str, row: str, table: str) -> str:
+    return f"SELECT {key} AS key, any_value({row}) AS row, count(*) AS n FROM {table} GROUP BY 1"  # noqa: S608
 
 
 def _key_column(

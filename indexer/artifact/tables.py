@@ -128,7 +128,7 @@ def read_wandb(document: object) -> pa.Table:
     Media and other objects are structs, with the `path` of their file in the artifact; moments are
     milliseconds there, and timestamps here. What is of several types in a column is JSON as text.
     """
-    if not isinstance(document, dict) or document.get("_type") != "table":
+    if not (isinstance(document, dict) and document.get("_type") == "table"):
         raise ValueError("it is no JSON object whose _type is 'table'")
     if document.get("log_mode") == "INCREMENTAL":
         raise ValueError("it is one increment of several; log the table whole")

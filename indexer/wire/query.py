@@ -28,8 +28,8 @@ class QueryOrder(Order, frozen=True, kw_only=True):
     """One SELECT. Its tables are `entries`, those in the version by their paths in double quotes,
     and the same of each version in `with` after that version's name and a dot.
 
-    `prefix` narrows `entries` of the version down. `rows_max` and `timeout_s` are bounds below those
-    that the daemon has.
+    `prefix` narrows `entries` of the version down. `rows_max` and `timeout_s` are bounds below the
+    daemon's own.
     """
 
     sql: Annotated[str, Meta(min_length=1, max_length=QUERY_CHARACTERS_MAX)]

@@ -1,4 +1,4 @@
-"""Queries over a version, and changes of the tables in it; each answered in a process of its own."""
+"""Queries over a version, and changes of its tables; each is answered in a process of its own."""
 
 from __future__ import annotations
 
