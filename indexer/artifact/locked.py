@@ -14,7 +14,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final
 
 import duckdb
@@ -72,6 +74,7 @@ CONFIGURATION: Final = {
     "threads": str(QUERY_THREADS),
 }
 
+SELECT: Final = "SELECT"
 _EXIT_TIME: Final = 3
 
 
@@ -119,21 +122,41 @@ class Query:
 
     def answer(self) -> bytes:
         """The result's bytes. Raises `QueryRefused`, `QueryLimitExceeded` and what reading does."""
+        self.open_and_lock()
+        clock = self._start_clock()
+        try:
+            if isinstance(self._task.what, str):
+                result = self.select(self._task.what)
+            else:
+                result = self.compare(self._task.what)
+            return encoded(result, self._task.format)
+        finally:
+            clock.cancel()
+
+    def open_and_lock(self) -> None:
+        """Makes what SQL sees, and shuts everything else, for good."""
         self._open_views()
         self._warm_up()
         self._database.execute("SET lock_configuration = true")
         lock_process(self._task.bounds)
-        clock = self._start_clock()
-        try:
-            if isinstance(self._task.what, str):
-                result = self._select(self._task.what)
-            else:
-                result = self._compare(self._task.what)
-            return encoded(result, self._task.format)
-        except duckdb.Error as error:
-            raise self._said(error) from error
-        finally:
-            clock.cancel()
+
+    def select(self, sql: str) -> pa.Table:
+        """The rows of one SELECT. Raises `QueryRefused` for anything else."""
+        with self._translated():
+            statements = self._database.extract_statements(sql)
+            kinds = [kind_of(statement) for statement in statements]
+            if kinds != [SELECT]:
+                raise QueryRefused(
+                    f"a query is one SELECT, and this is {', '.join(kinds) or 'nothing'}. Nothing "
+                    f"was done."
+                )
+            self._open_tables(sql)
+            return self._collect(statements[0])
+
+    def compare(self, wanted: Comparison) -> pa.Table:
+        """What changed of a table between the first two views."""
+        with self._translated():
+            return self._compare(wanted)
 
     # --- what SQL sees
 
@@ -256,16 +279,6 @@ class Query:
 
     # --- what is asked
 
-    def _select(self, sql: str) -> pa.Table:
-        statements = self._database.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            found = ", ".join(str(one.type).rpartition(".")[2] for one in statements) or "nothing"
-            raise QueryRefused(
-                f"a query is one SELECT, and this is {found.replace('_', ' ')}. Nothing was done."
-            )
-        self._open_tables(sql)
-        return self._collect(statements[0])
-
     def _compare(self, wanted: Comparison) -> pa.Table:
         before, after = (self._read_table(number, wanted.path) for number in (0, 1))
         columns = before.column_names, after.column_names
@@ -313,6 +326,14 @@ class Query:
         clock.start()
         return clock
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raises DuckDB's errors as our own."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise self._said(error) from error
+
     def _said(self, error: duckdb.Error) -> IndexerError:
         """What DuckDB's error means here, in its first sentence."""
         if self._wire.failure is not None:
@@ -334,6 +355,14 @@ def _too_much_memory(bounds: Bounds) -> str:
         f"the query takes more than {bounds.memory_bytes // MIB:,} MiB of memory: group or sort "
         f"less at once, or raise --query-memory-mib."
     )
+
+
+def kind_of(statement: Any) -> str:
+    """What a statement is, as DuckDB says."""
+    try:
+        return str(statement.type).rpartition(".")[2]
+    except ValueError:  # a kind that DuckDB's own library for Python does not know
+        return "OTHER"
 
 
 def lock_process(bounds: Bounds) -> None:

@@ -137,7 +137,7 @@ def media_sql(table: str, links: str, entries: str, *, has_uris: bool) -> str:
     if has_uris:
         found.append(_found_sql(columns, links, entries, "e.uri = k.key AND k.is_uri"))
     best = (
-        f"(SELECT * EXCLUDE (rank) FROM ({' UNION ALL '.join(found)}) "
+        f"(SELECT * EXCLUDE (rank) FROM ({' UNION ALL '.join(found)}) "  # noqa: S608 - our own names
         f"QUALIFY row_number() OVER (PARTITION BY {ROW} ORDER BY rank) = 1)"
     )
     return (

@@ -176,7 +176,7 @@ class _Serving:
         if row is None:
             raise NoSuchObject(
                 f"{handle.record.ref} has no entry {shown!r}. Tables are 'entries', and entries by "
-                f"their paths in double quotes; SELECT path FROM tables lists them."
+                f"their paths in double quotes; the table 'tables' lists them."
             )
         size_bytes = row.column("size")[0].as_py()
         if size_bytes > TABLE_BYTES_MAX:

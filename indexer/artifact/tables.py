@@ -123,7 +123,7 @@ def _block_bytes(data: bytes) -> int:
 
 
 def read_wandb(document: object) -> pa.Table:
-    """The rows of W&B's `.table.json`. Raises `ValueError`.
+    """The rows of W&B's `.table.json`. Raises `ValueError` and `TypeError`.
 
     Media and other objects are structs, with the `path` of their file in the artifact; moments are
     milliseconds there, and timestamps here. What is of several types in a column is JSON as text.
@@ -134,7 +134,7 @@ def read_wandb(document: object) -> pa.Table:
         raise ValueError("it is one increment of several; log the table whole")
     names, rows = document.get("columns"), document.get("data")
     if not isinstance(names, list) or not isinstance(rows, list):
-        raise ValueError("it has no columns and data")
+        raise TypeError("it has no columns and data")
     if any(not isinstance(row, list) or len(row) != len(names) for row in rows):
         raise ValueError(f"a row has not {len(names)} values, as there are columns")
     moments = _moments(document, names)
