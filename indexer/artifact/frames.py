@@ -36,13 +36,15 @@ class Bounds(msgspec.Struct, frozen=True):
 class View(msgspec.Struct, frozen=True):
     """A version that SQL sees: below `name` as a schema, an empty one for the version asked.
 
-    `shards` are the digests of those that can hold paths which start with `prefix`.
+    `shards` are the digests of those that can hold paths which start with `prefix`, and `rows` how
+    many entries they have.
     """
 
     name: str
     ref: str
     sources: tuple[tuple[str, str], ...]
     shards: tuple[str, ...]
+    rows: int
     prefix: bytes
 
 

@@ -140,11 +140,13 @@ _TAKEN = ("main", "temp", "system", "memory", "information_schema", "pg_catalog"
 
 
 def _view(name: str, version: VersionRecord, manifest: Manifest, prefix: bytes) -> View:
+    shards = tuple(shards_below(manifest, prefix))
     return View(
         name=name,
         ref=version.ref,
         sources=tuple((source.uri, source.mount) for source in manifest.sources),
-        shards=tuple(shard.digest for shard in shards_below(manifest, prefix)),
+        shards=tuple(shard.digest for shard in shards),
+        rows=sum(shard.rows for shard in shards),
         prefix=prefix,
     )
 

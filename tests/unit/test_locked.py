@@ -26,7 +26,7 @@ class NobodyThere:
     def ask(self, need):
         raise NoSuchObject(f"no entry {need.table!r}")
 
-views = (View("", "p/a:v0", (("s3://bucket/", ""),), (), b""),)
+views = (View("", "p/a:v0", (("s3://bucket/", ""),), (), 0, b""),)
 bounds = Bounds(20.0, 256 << 20, 1_000, 1 << 20)
 query = Query(Task(bounds, views, ""), NobodyThere())
 query.open_and_lock()
