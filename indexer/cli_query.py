@@ -8,31 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli_session import Command, Session, common, connection, with_session
+from indexer.cli_session import (
+    Command,
+    Session,
+    common,
+    connection,
+    query_limits,
+    with_session,
+)
 from indexer.errors import InvalidSetting
 
 if TYPE_CHECKING:
+    from indexer.artifact.handle import Handle
     from indexer.artifact.results import Comparison, Result
     from indexer.workspace import Workspace
 
 
-def limits(command: Command) -> Command:
-    """The options that say what a query may take."""
-    for option in reversed(
-        (
-            click.option("--query-timeout-s", type=int, metavar="N", help="Most seconds.  [30]"),
-            click.option("--query-memory-mib", type=int, metavar="N", help="Most memory.  [1024]"),
-            click.option("--query-rows", type=int, metavar="N", help="Most rows.  [1000000]"),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 def result(command: Command) -> Command:
-    """… and how its rows are written, and how tables are reached."""
+    """The options of what gives rows: what it may take, how tables are reached, how it writes."""
     csv = click.option("--csv", "is_csv", is_flag=True, help="Write CSV.")
-    return csv(limits(connection(common(command))))
+    return csv(query_limits(connection(common(command))))
 
 
 @click.command()
@@ -88,18 +83,24 @@ def table_show(
 
 
 @table.command("diff")
-@click.argument("ref")
-@click.argument("other")
+@click.argument("old", metavar="REF")
+@click.argument("new", metavar="REF")
 @click.argument("path")
 @click.option("--key", "key", multiple=True, required=True, metavar="C", help="Column of the key.")
 @result
 @with_session
 def table_diff(
-    session: Session, ref: str, other: str, path: str, key: tuple[str, ...], *, is_csv: bool
+    session: Session, *, old: str, new: str, path: str, key: tuple[str, ...], is_csv: bool
 ) -> None:
-    """Show which rows of the table at PATH changed from REF to OTHER, by the columns of the key."""
-    ask = lambda handle: handle.compare_table(path, other, key=key)  # noqa: E731
-    found: Comparison = session.run(partial(_with_handle, ref, ask))
+    """Show which rows of the table at PATH changed from one version to another, by key.
+
+    The second REF may be the version alone, such as v3 or latest, if it is of the same artifact.
+    """
+
+    async def ask(handle: Handle) -> Comparison:
+        return await (await handle.beside(new)).compare_table(path, handle, key=key)
+
+    found: Comparison = session.run(partial(_with_handle, old, ask))
     _show(session, found, is_csv=is_csv)
     for one in found.column_changes:
         session.console.note(

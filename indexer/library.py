@@ -7,26 +7,35 @@ Invariants
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from indexer.artifact.handle import Handle
 from indexer.artifact.results import Comparison
 from indexer.artifact.results import Result as RowsResult
+from indexer.artifact.verify import ReferenceReport, Selection
+from indexer.errors import InvalidSetting
+from indexer.globs import Filters
+from indexer.library_diff import COMPARING_THREADS, VersionDiff
+from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
-from indexer.records import VersionRecord
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
 from indexer.telemetry import new_logger
+from workers.threads import Threads
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 
 Result = TypeVar("Result")
@@ -56,7 +65,7 @@ class Version:
         A table is read, and verified, when it is asked for; columns are those of `page.SCHEMA`
         that have a value. Raises `CorruptContent`.
         """
-        wanted = prefix.encode() if isinstance(prefix, str) else prefix
+        wanted = _encoded(prefix)
         with self._opened() as portal:
             tables: AsyncIterator[pa.Table] | None = None
 
@@ -114,12 +123,132 @@ class Version:
     def compare_table(
         self, path: str, other: str | Version, *, key: str | Sequence[str]
     ) -> Comparison:
-        """What changed of the table at a path from this version to `other`, by the columns `key`.
+        """What changed of the table at a path since another version, by the columns `key`.
 
-        Raises what `query` does.
+        `other` is written as in `diff`. Raises what `query` does.
         """
         ref, columns = str(getattr(other, "ref", other)), [key] if isinstance(key, str) else key
-        return self._run(lambda handle: handle.compare_table(path, ref, key=columns))
+
+        async def compare(handle: Handle) -> Comparison:
+            return await handle.compare_table(path, await handle.beside(ref), key=columns)
+
+        return self._run(compare)
+
+    def diff(self, other: str | Version, prefix: str | bytes = b"") -> VersionDiff:
+        """What changed since another version: what is added is here and was not there.
+
+        `other` is a version, a reference, or of the same artifact `v0`, an alias or a digest.
+        Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
+        """
+        named = other.record.ref if isinstance(other, Version) else other
+        below = prefix.encode() if isinstance(prefix, str) else prefix
+
+        async def find(handle: Handle) -> VersionDiff:
+            old = await handle.beside(named)
+            async with Threads(COMPARING_THREADS) as threads:
+                found = await handle.diff(old, below, threads=threads)
+            return VersionDiff(old.record, self.record, below, self.place, found)
+
+        return self._run(find)
+
+    def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What the version came from, and what came from it, at most `depth` runs away."""
+        return self._run(lambda handle: handle.lineage(direction=direction, depth=depth))
+
+    def change(
+        self,
+        *,
+        notes: str | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+    ) -> Version:
+        """Changes what is said of the version, and returns it as it is then.
+
+        What is None stays as it is; `tags` take the place of those that it has. Raises
+        `InvalidSetting`, and `InvalidReference` for what is no tag.
+        """
+        change = LabelChange(
+            notes=notes,
+            description=description,
+            metadata=_copied(metadata),
+            tags=None if tags is None else tuple(tags),
+            add_tags=tuple(add_tags),
+            remove_tags=tuple(remove_tags),
+        )
+        return replace(self, record=self._run(lambda handle: handle.change(change)))
+
+    def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> Version:
+        """Lets `alias` mean this version, and returns it as it is then.
+
+        With `expect`, only while the alias is at the version of that number, or None: at no
+        version. Else raises `CommitConflict`.
+        """
+        return replace(
+            self, record=self._run(lambda handle: handle.set_alias(alias, expect=expect))
+        )
+
+    def expire_after(self, ttl: timedelta | None) -> Version:
+        """Lets the version expire so long from now, or never; as it is then."""
+        expires_at = None if ttl is None else datetime.now(UTC) + ttl
+        return replace(self, record=self._run(lambda handle: handle.expire_at(expires_at)))
+
+    def remove(self) -> None:
+        """Deletes the version. Its number is not given again. Raises `Protected`."""
+        self._run(lambda handle: handle.remove())
+
+    @overload
+    def verify(self, *, structure: Literal[True]) -> StructureReport: ...
+
+    @overload
+    def verify(
+        self,
+        *,
+        structure: Literal[False] = False,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> ReferenceReport: ...
+
+    def verify(
+        self,
+        *,
+        structure: bool = False,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> StructureReport | ReferenceReport:
+        """Whether its objects can still be fetched, found out without reading them.
+
+        With `structure`, whether what is kept of it is whole; then no store is asked. The report's
+        `is_right` says it in one word. Entries are looked at whose paths start with `prefix` and
+        that the globs keep.
+        """
+        if structure:
+            return self._run(lambda handle: handle.verify_structure())
+        selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        return self._run(lambda handle: handle.verify(selection))
+
+    def filesystem(self) -> AbstractFileSystem:
+        """Its entries as a read-only file system of fsspec, whose root is the version.
+
+        What is read are the original objects as they were recorded. Raises `InvalidSetting` where
+        fsspec is not installed.
+        """
+        try:
+            from fsspec.implementations.dirfs import DirFileSystem
+        except ImportError as error:
+            raise InvalidSetting(
+                "a file system needs one more package: install bucket-indexer[fsspec]."
+            ) from error
+        from indexer.filesystem import IndexerFileSystem
+
+        versions = IndexerFileSystem(place=self.place)
+        return DirFileSystem(path=self.ref, fs=versions, skip_instance_cache=True)
 
     @contextmanager
     def _opened(self) -> Iterator[Portal[Handle]]:
@@ -177,6 +306,11 @@ def snapshot(
     exclude: Sequence[str] = (),
     heads: bool = False,
     as_of: datetime | None = None,
+    ttl: timedelta | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    run: str | None = None,
     data: str | Path | None = None,
     server: str | None = None,
     to: str | None = None,
@@ -186,7 +320,8 @@ def snapshot(
 
     `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
     for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When nothing
-    changed since the newest version, that one is returned, with `created` false. `data` or `server`
+    changed since the newest version, that one is returned, with `created` false. It is of the run
+    with the id `run`, or of one of its own. A new one expires `ttl` after that. `data` or `server`
     say where it is made; `to` is the URL of a daemon that is told of what is listed here. Raises
     what `indexer.errors` draws; then nothing was recorded.
     """
@@ -203,6 +338,11 @@ def snapshot(
         exclude=list(exclude),
         heads=heads,
         as_of=as_of,
+        ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
+        description=description,
+        metadata=_copied(metadata),
+        tags=list(tags),
+        run=run,
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])
@@ -234,9 +374,17 @@ def open(  # noqa: A001 - as in `io.open`
     return Version(record, place)
 
 
+def _encoded(path: str | bytes) -> bytes:
+    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+
+
 def _mounted(mount: str, source: str) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
     return f"{mount}={parse_source(located(source))}"
+
+
+def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if metadata is None else dict(metadata)
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

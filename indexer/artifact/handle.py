@@ -10,20 +10,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import pyarrow as pa
 
 from indexer.artifact.columns import quoted_name
+from indexer.artifact.diff import Diff, find_diff
 from indexer.artifact.entries import read_entries
 from indexer.artifact.originals import Originals
 from indexer.artifact.results import Comparison, Result
+from indexer.artifact.structure import verify_structure
+from indexer.artifact.tiling import read_tiling
+from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
+from indexer.errors import CorruptContent
+from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.manifest import Manifest
-from indexer.records import VersionRecord
-from indexer.references import VersionRef, parse_reference
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
+from indexer.references import VersionRef, parse_beside, parse_reference
 from indexer.telemetry import Counters
 from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.workspace import Workspace
+from workers.threads import Threads
 
 TABLES_SQL: Final = "SELECT path, format, size, uri FROM tables ORDER BY path"
 
@@ -57,6 +66,84 @@ class Handle:
         """
         async for table in read_entries(self.workspace, await self.manifest(), prefix):
             yield table
+
+    async def beside(self, other: VersionRef | str) -> Handle:
+        """Another version, which of the same artifact may be named as `v3`, an alias or digest.
+
+        Raises `InvalidReference` and `NoSuchVersion`.
+        """
+        wanted = parse_beside(other, self.record.name) if isinstance(other, str) else other
+        return await Handle.open(self.workspace, wanted)
+
+    async def diff(self, other: Handle, prefix: bytes = b"", *, threads: Threads) -> Diff:
+        """What changed below a prefix since another version: what is added is in this one.
+
+        The diff works on `threads`, and is of no use without them. Raises `CorruptContent`.
+        """
+        old, new = await other.manifest(), await self.manifest()
+        return await find_diff(self.workspace, old, new, threads=threads, prefix=prefix)
+
+    async def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What it came from, and what came from it. See `Workspace.lineage`."""
+        return await self.workspace.lineage(self.ref, direction=direction, depth=depth)
+
+    async def change(self, change: LabelChange) -> VersionRecord:
+        """Changes what is said of it. See `Workspace.change_version`."""
+        return await self.workspace.change_version(self.record.name, self.record.number, change)
+
+    async def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> VersionRecord:
+        """Lets an alias mean it. See `Workspace.set_alias`."""
+        name, number = self.record.name, self.record.number
+        return await self.workspace.set_alias(name, alias, number, expect=expect)
+
+    async def expire_at(self, expires_at: datetime | None) -> VersionRecord:
+        """Lets it expire at a moment, or never. See `Workspace.set_expiry`."""
+        return await self.workspace.set_expiry(self.record.name, self.record.number, expires_at)
+
+    async def remove(self) -> VersionRecord:
+        """Deletes it. See `Workspace.remove_version`."""
+        return await self.workspace.remove_version(self.record.name, self.record.number)
+
+    async def verify_structure(self, counters: Counters | None = None) -> StructureReport:
+        """Proves, without asking a store, that what is kept of the version is whole."""
+        return await verify_structure(self.workspace, self.record, counters)
+
+    async def verify(
+        self,
+        selection: Selection | None = None,
+        *,
+        tell: Tell | None = None,
+        counters: Counters | None = None,
+    ) -> ReferenceReport:
+        """Looks whether its objects can still be fetched, without reading them.
+
+        `tell` is called for each that cannot, in the order of their paths.
+        """
+        report = ReferenceReport(str(self.ref))
+        manifest = await self.manifest()
+        async with self.originals(counters) as originals:
+            await verify_references(
+                self.workspace,
+                manifest,
+                originals,
+                report,
+                selection=selection or Selection(),
+                as_of=self.record.as_of,
+                spreads=await self._spreads(len(manifest.sources)),
+                tell=tell,
+                counters=counters,
+            )
+        return report
+
+    async def _spreads(self, sources: int) -> list[float]:
+        """By source, how many objects were listed for each entry; nothing where it is not known."""
+        created, *_ = await self.workspace.scans(self.ref, limit=1)
+        try:
+            return read_tiling(await self.workspace.tiling(self.ref, created.id)).spreads(sources)
+        except CorruptContent:
+            return []
 
     @property
     def is_of_moment(self) -> bool:
@@ -115,7 +202,10 @@ class Handle:
         versions = {"media": of} if of else {}
         return await self.query(f"SELECT * FROM {quoted_name(address)}", versions=versions)  # noqa: S608
 
-    async def compare_table(self, path: str, other: str, *, key: Sequence[str]) -> Comparison:
-        """What changed of the table at a path from this version to `other`, by these columns."""
-        order = CompareOrder(path=path, other=other, key=list(key))
-        return Comparison.read(await self.workspace.compare_table(self.record, order))
+    async def compare_table(self, path: str, other: Handle, *, key: Sequence[str]) -> Comparison:
+        """What changed of the table at a path since another version, by the columns `key`.
+
+        What is added is in this one. Raises what `query` does.
+        """
+        order = CompareOrder(path=path, to=self.record.ref, key=list(key))
+        return Comparison.read(await self.workspace.compare_table(other.record, order))

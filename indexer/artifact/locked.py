@@ -74,6 +74,9 @@ CONFIGURATION: Final = {
     "threads": str(QUERY_THREADS),
 }
 
+_OWN_SCHEMAS: Final = ("information_schema", "pg_catalog")
+"""DuckDB's own, which say what there is in here."""
+
 UNFIT_OPTIMIZERS: Final = frozenset({"partial_aggregate_pushdown"})
 """It groups entries by path, all of them, before they are joined with a table, as it knows nothing
 of how many different paths there are."""
@@ -211,6 +214,10 @@ class Query:
         views = {view.name.lower(): number for number, view in enumerate(self._task.views)}
         for schema, name in sorted(named.tables):
             number = views.get("" if schema == "main" else schema.lower())
+            if number is None and schema.lower() not in _OWN_SCHEMAS:
+                raise QueryRefused(
+                    f"no version is named {schema!r} here; name one with --with {schema}=REF."
+                )
             is_internal = not schema and name.lower() in internal
             if number is None or name.lower() in {"entries", "tables"} or is_internal:
                 continue

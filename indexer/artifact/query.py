@@ -35,7 +35,7 @@ from indexer.limits import (
 )
 from indexer.manifest import Manifest
 from indexer.records import VersionRecord
-from indexer.references import parse_reference
+from indexer.references import parse_beside
 from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.workspace import Workspace
 from workers.threads import Threads
@@ -93,8 +93,8 @@ class Queries:
     async def compare(
         self, version: VersionRecord, order: CompareOrder, form: Format = "arrow"
     ) -> bytes:
-        """What changed of a table between a version and another one, by key."""
-        named = await self._named(version, {"other": order.other})
+        """What changed of a table from a version to another one, by key."""
+        named = await self._named(version, {"after": order.to})
         bounds = self._limits.bounds(order.rows_max, order.timeout_s)
         what = Comparison(order.path, tuple(order.key))
         return await self._answer(named, {}, what, bounds, form)
@@ -106,7 +106,7 @@ class Queries:
         for name, ref in others.items():
             if name.lower() in {*_TAKEN, *(one.lower() for one in named)}:
                 raise QueryRefused(f"{name!r} cannot name a version here; choose another name.")
-            named[name] = await self._workspace.version(parse_reference(ref))
+            named[name] = await self._workspace.version(parse_beside(ref, version.name))
         return named
 
     async def _answer(

@@ -15,7 +15,9 @@ from indexer.errors import (
     LimitExceeded,
     Mismatch,
     NotFound,
+    Protected,
     QueryLimitExceeded,
+    RunEnded,
     Temporary,
     UnusableDataFolder,
     UsageError,
@@ -75,6 +77,8 @@ _SERVER_ERRORS: Final = 500
 
 STATUSES: Final[tuple[tuple[type[IndexerError], int], ...]] = (
     (UnusableDataFolder, 507),
+    (Protected, 409),
+    (RunEnded, 409),
     (UsageError, 400),
     (AmbiguousSource, 400),
     (NotFound, 404),

@@ -26,7 +26,8 @@ Seconds = Annotated[float, Meta(gt=0, le=QUERY_TIMEOUT_S_MAX)]
 
 class QueryOrder(Order, frozen=True, kw_only=True):
     """One SELECT. Its tables are `entries`, those in the version by their paths in double quotes,
-    and the same of each version in `with` after that version's name and a dot.
+    and the same of each version in `with` after that version's name and a dot. A version of the
+    same artifact may be written alone, such as v3.
 
     `prefix` narrows `entries` of the version down. `rows_max` and `timeout_s` are bounds below the
     daemon's own.
@@ -42,10 +43,13 @@ class QueryOrder(Order, frozen=True, kw_only=True):
 
 
 class CompareOrder(Order, frozen=True, kw_only=True):
-    """A table, the version that has its later state, and the columns that name a row."""
+    """A table, the version that has its later state, and the columns that name a row.
+
+    `to` may be the version alone, such as v3, if it is of the same artifact.
+    """
 
     path: Path
-    other: str
+    to: str
     key: Annotated[list[Path], Meta(min_length=1, max_length=TABLE_KEYS_MAX)]
     rows_max: Rows | None = None
     timeout_s: Seconds | None = None

@@ -133,7 +133,7 @@ def test_a_query_reads_what_it_names_alone(version: indexer.Version) -> None:
     assert len(with_own) == 1
     for sql, said in (
         ('FROM "../outside.csv"', "has no entry '../outside.csv'"),
-        ('FROM other."legs.parquet"', "does not exist"),
+        ('FROM other."legs.parquet"', "no version is named 'other' here; name one with --with"),
         ('FROM "legs.parquet", "LEGS.parquet"', "has no entry 'LEGS.parquet'"),
         ('FROM "media/labels.csv#sound"', "no column 'sound'; it has file, label"),
         ('FROM "media/labels.csv#file@other"', "no version is named 'other'"),
