@@ -19,6 +19,7 @@ from typing import Any, Final
 import aiohttp
 
 from benchmarks.daemons import RunningDaemon, running_daemon, snapshot
+from benchmarks.goals import OVER_HTTP_QUERY
 from benchmarks.macro.synthetic import bucket_of, serving
 from benchmarks.results import Sitting, say
 from benchmarks.sizes import Sizes
@@ -28,7 +29,6 @@ BENCHMARK: Final = "query"
 SHAPE: Final = "tree"
 NAME: Final = "bench/objects"
 LABELS: Final = "bench/labels"
-OVER_HTTP: Final = "POST …/query"
 PANDAS: Final = "pandas"
 
 QUERIES: Final = {
@@ -61,7 +61,7 @@ def measure(sitting: Sitting, sizes: Sizes) -> None:
         asyncio.run(_track_labels(daemon, labels))
         for what, sql in QUERIES.items():
             walls_s = [asyncio.run(_ask(daemon, sql)) for _ in range(sizes.repeats)]
-            _record(sitting, what, count, walls_s, tool=OVER_HTTP, version=OURS.version)
+            _record(sitting, what, count, walls_s, tool=OVER_HTTP_QUERY, version=OURS.version)
         pandas_version = importlib.metadata.version("pandas")
         for what, walls_s in _with_pandas(daemon, labels, sizes.repeats).items():
             _record(sitting, what, count, walls_s, tool=PANDAS, version=pandas_version)
