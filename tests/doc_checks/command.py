@@ -28,6 +28,7 @@ from indexer.wire.jobs import (
     SnapshotDocument,
     SnapshotOrder,
 )
+from indexer.wire.retention import GarbageDocument
 from indexer.wire.runs import LineageDocument, RunDocument, RunShown
 from tests.doc_checks.check import Checks, Complaints, differences
 from tests.documents import (
@@ -155,7 +156,7 @@ class Listening(msgspec.Struct):
 PRINTED: tuple[type[msgspec.Struct], ...] = (
     *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument, ProjectDocument),
     *(ArtifactDocument, AliasDocument, TagDocument, RunDocument, RunShown, LineageDocument),
-    *(DoctorDocument, Listening, JobDocument),
+    *(GarbageDocument, DoctorDocument, Listening, JobDocument),
 )
 """What the command prints, in the order of the document."""
 
