@@ -8,7 +8,15 @@ Invariants
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,12 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from indexer.artifact.handle import Handle
+from indexer.artifact.links import EntryLink, check_expiry
+from indexer.artifact.results import Comparison
+from indexer.artifact.results import Result as RowsResult
 from indexer.artifact.verify import ReferenceReport, Selection
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
 from indexer.label_rules import plain
 from indexer.library_diff import COMPARING_THREADS, VersionDiff
-from indexer.limits import LINEAGE_DEPTH_DEFAULT
+from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
 from indexer.protocols import ANYWHERE
 from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
@@ -32,6 +43,7 @@ from indexer.telemetry import new_logger
 from workers.threads import Threads
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     from fsspec import AbstractFileSystem
 
@@ -74,6 +86,63 @@ class Version:
 
             while (table := portal.run(following)) is not None:
                 yield table
+
+    def to_pandas(self, prefix: str | bytes = b"") -> pd.DataFrame:
+        """The entries whose paths start with `prefix` as a data frame, with the columns of SQL."""
+        from indexer.artifact.columns import entries_frame
+
+        sources = self._run(Handle.manifest).sources
+        return entries_frame(self.entries(prefix), sources, self.ref)
+
+    def query(
+        self,
+        sql: str,
+        *,
+        versions: Mapping[str, str | Version] | None = None,
+        prefix: str = "",
+        rows_max: int | None = None,
+        timeout_s: float | None = None,
+    ) -> RowsResult:
+        """The rows of one SELECT over `entries` and over the tables in the version by their paths.
+
+        `versions` are others by the names that SQL has them under, `prefix` narrows `entries` down.
+        Raises `QueryRefused`, `QueryLimitExceeded`, and what reading a table does.
+        """
+        named = {name: str(getattr(one, "ref", one)) for name, one in (versions or {}).items()}
+        return self._run(
+            lambda handle: handle.query(
+                sql, versions=named, prefix=prefix, rows_max=rows_max, timeout_s=timeout_s
+            )
+        )
+
+    def tables(self) -> RowsResult:
+        """The entries that are tables: path, format, size, URI."""
+        return self._run(Handle.tables)
+
+    def table(
+        self, path: str, *, media: str | None = None, of: str | Version | None = None
+    ) -> RowsResult:
+        """The rows of the table at a path.
+
+        With `media`, the name of a column of paths or URIs, each with the entry that it names, of
+        this version or of `of`. Raises what `query` does.
+        """
+        other = None if of is None else str(getattr(of, "ref", of))
+        return self._run(lambda handle: handle.table(path, media=media, of=other))
+
+    def compare_table(
+        self, path: str, other: str | Version, *, key: str | Sequence[str]
+    ) -> Comparison:
+        """What changed of the table at a path since another version, by the columns `key`.
+
+        `other` is written as in `diff`. Raises what `query` does.
+        """
+        ref, columns = str(getattr(other, "ref", other)), [key] if isinstance(key, str) else key
+
+        async def compare(handle: Handle) -> Comparison:
+            return await handle.compare_table(path, await handle.beside(ref), key=columns)
+
+        return self._run(compare)
 
     def diff(self, other: str | Version, prefix: str | bytes = b"") -> VersionDiff:
         """What changed since another version: what is added is here and was not there.
@@ -173,6 +242,41 @@ class Version:
             return self._run(lambda handle: handle.verify_structure())
         selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
         return self._run(lambda handle: handle.verify(selection))
+
+    def urls(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        expires: timedelta | float = LINK_EXPIRES_S_DEFAULT,
+    ) -> Iterator[EntryLink]:
+        """Where the bytes of its entries are fetched from by plain HTTP, in the order of paths.
+
+        A link to S3 or GCS names the recorded version where one was recorded, and is signed by the
+        credentials in use, for as long as `expires` says, in seconds if it is a number; 7 days at
+        most. Links to web servers and files are their URIs.
+        """
+        expires_s = expires.total_seconds() if isinstance(expires, timedelta) else expires
+        selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        whole_s = check_expiry(expires_s)
+        with self._opened() as portal:
+            links: AsyncGenerator[EntryLink] | None = None
+
+            async def following(handle: Handle) -> EntryLink | None:
+                nonlocal links
+                links = links or handle.links(selection, expires_s=whole_s)
+                return await anext(links, None)
+
+            async def close(_: Handle) -> None:
+                if links is not None:
+                    await links.aclose()
+
+            try:
+                while (link := portal.run(following)) is not None:
+                    yield link
+            finally:
+                portal.run(close)
 
     def filesystem(self) -> AbstractFileSystem:
         """Its entries as a read-only file system of fsspec, whose root is the version.
