@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from indexer.artifact import compare
 from indexer.artifact.diff import DiffLimits
 from indexer.artifact.spans import spans_of
 from indexer.changes import ChangeKind
@@ -44,13 +45,21 @@ PREFIXES = st.sampled_from([b"", b"", b"", b"a/", b"a/q", b"b", b"c/x/", b"zz", 
 
 
 @few
-@given(versions(), PREFIXES, CUTS, LIMITS_OF_ANY_KIND, st.sampled_from([BUCKET, MOUNTED]))
+@given(
+    versions(),
+    PREFIXES,
+    CUTS,
+    LIMITS_OF_ANY_KIND,
+    st.sampled_from([BUCKET, MOUNTED]),
+    st.sampled_from([0, 2, 32]),
+)
 def test_a_diff_is_what_a_comparison_of_dictionaries_finds(
     both: tuple[list[Entry], list[Entry]],
     prefix: bytes,
     cuts: tuple[Cuts, Cuts],
     limits: DiffLimits,
     sources: tuple[SourceRef, ...],
+    runs_max: int,
 ) -> None:
     model = Model(*both, sources, MOUNTED, prefix)
 
@@ -71,7 +80,9 @@ def test_a_diff_is_what_a_comparison_of_dictionaries_finds(
                     assert bytes_of == sum(sizes)
             assert diff.summary.shards_read == len(set(shards.read))
 
-    asyncio.run(check())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "RUNS_MAX", runs_max)
+        asyncio.run(check())
 
 
 @few
