@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -40,6 +41,7 @@ from indexer.records import (
     ArtifactRecord,
     Direction,
     FolderPage,
+    GarbageReport,
     LabelChange,
     Lineage,
     Preview,
@@ -62,6 +64,7 @@ from indexer.sources import parse_source
 from indexer.telemetry import Counters, new_logger
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.wire.retention import GarbageOrder
 from workers.budget import Budget
 from workers.clock import Clock, SystemClock
 from workers.errors import single_error
@@ -129,6 +132,7 @@ class App:
             checksum=order.checksum or defaults.checksum,
             heads=order.heads,
             as_of=order.as_of,
+            ttl=order.ttl,
             description=order.description,
             metadata=order.metadata,
             tags=tuple(order.tags),
@@ -146,12 +150,13 @@ class App:
         """Lists what the request names and commits it. See `job.run_job`."""
         counters = counters or Counters()
         log = self._log.bind(job=str(request.name), source=request.title)
-        snapshot = await run_job(
-            request,
-            self._servers.reach(options, counters),
-            self._tools(counters),
-            request_id or uuid4().hex,
-        )
+        with self.catalog.leases.hold():
+            snapshot = await run_job(
+                request,
+                self._servers.reach(options, counters),
+                self._tools(counters),
+                request_id or uuid4().hex,
+            )
         log.info("committed", ref=snapshot.result.version.ref, created=snapshot.result.created)
         return snapshot
 
@@ -203,8 +208,11 @@ class App:
         after: int | None = None,
         limit: int = CATALOG_ROWS_MAX,
         tag: str | None = None,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        return await self.catalog.reader.versions(name, after=after, limit=limit, tag=tag)
+        return await self.catalog.reader.versions(
+            name, after=after, limit=limit, tag=tag, deleted=deleted
+        )
 
     async def artifact(self, name: ArtifactName) -> ArtifactRecord:
         return await self.catalog.reader.artifact(name)
@@ -347,6 +355,33 @@ class App:
         depth: int = LINEAGE_DEPTH_DEFAULT,
     ) -> Lineage:
         return await self.catalog.reader.lineage(ref.name, ref.selector, direction, depth)
+
+    # --- what goes
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        return await self.catalog.reader.protected_aliases(name)
+
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        return await self.catalog.retention.set_expiry(name, number, expires_at)
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        return await self.catalog.retention.protect_alias(name, alias, protected=protected)
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        return await self.catalog.retention.remove(name, number)
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        report = await self.catalog.garbage.collect(order.grace_s, is_dry_run=order.dry_run)
+        if not report.is_dry_run:
+            total = report.total
+            self._log.info(
+                "garbage", expired=len(report.expired), files=total.files, bytes=total.size_bytes
+            )
+        return report
 
 
 @asynccontextmanager

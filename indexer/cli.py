@@ -4,6 +4,7 @@
             diff                                                            (cli_diff)
             alias | tag | note | describe | metadata                        (cli_labels)
             runs | lineage                                                  (cli_runs)
+            ttl | rm | gc | alias protect | alias unprotect                 (cli_retention)
             serve | jobs                                                    (cli_daemon)
 
 Invariants
@@ -29,6 +30,7 @@ from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
 from indexer.cli_diff import diff
 from indexer.cli_labels import alias, describe, metadata, note, tag
+from indexer.cli_retention import gc, protect, rm, ttl, unprotect
 from indexer.cli_runs import lineage, runs
 from indexer.cli_session import (
     Command,
@@ -115,8 +117,12 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-for each in (diff, alias, tag, note, describe, metadata, runs, lineage, verify, serve, jobs):
+for each in (diff, alias, tag, note, describe, metadata, runs, lineage, verify):
     cli.add_command(each)
+for each in (ttl, rm, gc, serve, jobs):
+    cli.add_command(each)
+for each in (protect, unprotect):
+    alias.add_command(each)
 
 
 def snapshot_options(command: Command) -> Command:
@@ -142,6 +148,7 @@ def snapshot_options(command: Command) -> Command:
                          help="What to record of objects' bytes.  [none; md5 of files]"),
             click.option("--heads", is_flag=True, help="Ask each object for its version id."),
             click.option("--as-of", metavar="TIME", help="Record the state at that moment."),
+            click.option("--ttl", metavar="TIME", help="Let it expire after that, such as 30d."),
             click.option("--dry-run", "is_dry_run", is_flag=True, help="Show what would be kept."),
             click.option("--in-flight", type=int, metavar="N", help="Most requests at once.  [64]"),
             click.option("--requests-per-s", type=int, metavar="N", help="Most requests a second."),
@@ -190,11 +197,12 @@ def _snapshot(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     as_of: str | None,
+    ttl: str | None,
     to: str | None,
     is_dry_run: bool,
     **fields: Any,
 ) -> None:
-    from indexer.places import moment_of, order_of
+    from indexer.places import duration_of, moment_of, order_of
     from indexer.telemetry import Counters
     from indexer.views import document, show_preview, show_snapshot
     from indexer.wire.jobs import SnapshotDocument
@@ -210,6 +218,7 @@ def _snapshot(
         include=list(include),
         exclude=list(exclude),
         as_of=None if as_of is None else moment_of(as_of),
+        ttl_s=None if ttl is None else round(duration_of(ttl).total_seconds()),
         **fields,
     )
     counters = Counters()
@@ -239,25 +248,31 @@ def _snapshot(
 @click.argument("target", metavar="[PROJECT[/ARTIFACT[:VERSION]]]", required=False)
 @click.option("--prefix", metavar="P", default="", help="Only entries whose paths start with P.")
 @click.option("--tag", metavar="T", help="Only versions with the tag T.")
+@click.option("--deleted", is_flag=True, help="With versions that were deleted.")
 @common
 @with_session
-def ls(session: Session, target: str | None, prefix: str, tag: str | None) -> None:
+def ls(
+    session: Session, target: str | None, prefix: str, tag: str | None, *, deleted: bool
+) -> None:
     """List projects, a project's artifacts, an artifact's versions, or a version's entries."""
     from indexer import views
     from indexer.references import parse_name, parse_project, parse_reference
 
     console = session.console
-    if target is not None and (":" in target or "@" in target) and tag is None:
+    is_version = target is not None and (":" in target or "@" in target)
+    if (tag is not None or deleted) and (target is None or "/" not in target or is_version):
+        raise InvalidSetting(
+            "--tag and --deleted select versions: name an artifact, as in project/artifact."
+        )
+    if target is not None and is_version:
         session.run(partial(_list_entries, console, parse_reference(target), prefix))
         return
     if prefix:
         raise InvalidSetting("--prefix selects entries: name a version, as in project/artifact:v3.")
-    if tag is not None and (target is None or "/" not in target):
-        raise InvalidSetting("--tag selects versions: name an artifact, as in project/artifact.")
     if target is None:
         views.show_projects(console, session.run(_projects))
     elif "/" in target:
-        found = session.run(partial(_versions, parse_name(target), tag))
+        found = session.run(partial(_versions, parse_name(target), tag, deleted=deleted))
         views.show_versions(console, found)
     else:
         views.show_artifacts(console, session.run(partial(_artifacts, parse_project(target))))
@@ -278,11 +293,12 @@ async def _artifacts(project: str, workspace: Workspace) -> list[ArtifactRecord]
 
 
 async def _versions(
-    name: ArtifactName, tag: str | None, workspace: Workspace
+    name: ArtifactName, tag: str | None, workspace: Workspace, *, deleted: bool
 ) -> list[VersionRecord]:
     from indexer.workspace import collect
 
-    return await collect(partial(workspace.versions, name, tag=tag), lambda one: one.number)
+    read = partial(workspace.versions, name, tag=tag, deleted=deleted)
+    return await collect(read, lambda one: one.number)
 
 
 async def _list_entries(

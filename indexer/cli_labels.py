@@ -80,8 +80,17 @@ def alias_ls(session: Session, artifact: str) -> None:
     from indexer.references import parse_name
 
     owner = parse_name(artifact)
-    found: dict[str, int] = session.run(lambda workspace: workspace.aliases(owner))
-    _show_pairs(session, "alias", [(name, f"{owner}:v{number}") for name, number in found.items()])
+
+    async def read(workspace: Workspace) -> tuple[dict[str, int], frozenset[str]]:
+        return await workspace.aliases(owner), await workspace.protected_aliases(owner)
+
+    found, protected = session.run(read)
+    rows = [(name, f"{owner}:v{number}", name in protected) for name, number in found.items()]
+    if session.console.is_json:
+        for name, ref, is_protected in rows:
+            session.console.record({"alias": name, "ref": ref, "protected": is_protected})
+    else:
+        session.console.table(("ALIAS", "VERSION", "PROTECTED"), rows)
 
 
 def _expected(text: str | None) -> int | None:

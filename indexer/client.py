@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -26,7 +27,12 @@ from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.commit_rules import check_labels
 from indexer.content import decode_shard
 from indexer.errors import CorruptContent, IndexerError
-from indexer.label_rules import check_change, check_run_change
+from indexer.label_rules import (
+    check_change,
+    check_description,
+    check_run_change,
+    check_use_as,
+)
 from indexer.limits import (
     CATALOG_ROWS_MAX,
     JOB_CANCEL_TIMEOUT_S,
@@ -40,6 +46,7 @@ from indexer.records import (
     ArtifactRecord,
     Direction,
     FolderPage,
+    GarbageReport,
     LabelChange,
     Lineage,
     Preview,
@@ -61,6 +68,7 @@ from indexer.trackers.remote import RemoteTracker
 from indexer.wire.artifacts import (
     AliasList,
     AliasOrder,
+    AliasPatch,
     ArtifactDocument,
     ArtifactPage,
     ArtifactPatch,
@@ -81,6 +89,7 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from indexer.wire.retention import GarbageDocument, GarbageOrder
 from indexer.wire.runs import LineageDocument, LinkPage, RunDocument, RunPage, RunPatch, UseOrder
 from indexer.wire.verification import StructureDocument
 from workers.clock import SystemClock
@@ -185,8 +194,9 @@ class Client:
         after: int | None = None,
         limit: int = CATALOG_ROWS_MAX,
         tag: str | None = None,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        query = {**_page(_text(after), limit), "tag": tag}
+        query = {**_page(_text(after), limit), "tag": tag, "deleted": "true" if deleted else None}
         page = await self._remote.get(f"{_path(name)}/versions", VersionPage, query)
         return [one.record() for one in page.results]
 
@@ -199,6 +209,10 @@ class Client:
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
         return {one.alias: int(one.ref.rpartition(":v")[2]) for one in found.results}
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
+        return frozenset(one.alias for one in found.results if one.protected)
 
     async def scans(
         self, ref: VersionRef, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
@@ -341,6 +355,7 @@ class Client:
         return await self._change("PATCH", path, VersionPatch.of(change), headers)
 
     async def describe_artifact(self, name: ArtifactName, description: str) -> ArtifactRecord:
+        check_description(description)
         order = ArtifactPatch(description=description)
         return (await self._remote.send("PATCH", _path(name), ArtifactDocument, order)).record()
 
@@ -375,6 +390,8 @@ class Client:
         return await self._tracker.finish_run(run_id, state)
 
     async def use(self, ref: VersionRef, run_id: str, use_as: str | None = None) -> VersionRecord:
+        if use_as is not None:
+            check_use_as(use_as)
         # Asked twice, an alias might mean another version the second time.
         version = await self.version(ref)
         order = UseOrder(ref=version.ref, use_as=use_as)
@@ -403,6 +420,24 @@ class Client:
         path = f"{_path(ref.name)}/versions/{_segment(ref.selector)}/lineage"
         query = {"direction": direction, "depth": depth}
         return (await self._remote.get(path, LineageDocument, query)).record()
+
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        path = f"{_path(name)}/versions/v{number}"
+        return await self._change("PATCH", path, VersionPatch(expires_at=expires_at), {})
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        path = f"{_path(name)}/aliases/{_segment(alias)}"
+        return await self._change("PATCH", path, AliasPatch(protected=protected), {})
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        return await self._change("DELETE", f"{_path(name)}/versions/v{number}", None, {})
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        return (await self._remote.send("POST", "/gc", GarbageDocument, order)).record()
 
     async def _change(
         self, method: str, path: str, order: msgspec.Struct | None, headers: dict[str, str]

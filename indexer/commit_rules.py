@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import Final
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from indexer.errors import (
     RunEnded,
 )
 from indexer.label_rules import check_change
-from indexer.limits import REQUEST_ID_CHARACTERS_MAX
+from indexer.limits import DURATION_S_MAX, REQUEST_ID_CHARACTERS_MAX
 from indexer.manifest import ShardRef
 from indexer.protocols import CommitRequest
 from indexer.records import (
@@ -61,6 +62,8 @@ def check_request(request: CommitRequest) -> None:
         check_name("type", request.type)
     for alias in request.aliases:
         parse_alias(alias)
+    if request.ttl is not None:
+        check_ttl(request.ttl)
     check_change(change_of(request))
     if request.run is not None:
         parse_run(request.run)
@@ -130,6 +133,14 @@ def check_name(kind: str, text: str) -> None:
         raise InvalidReference(
             f"{text!r} cannot be the name of a {kind}: use 1 to 128 letters, digits, '.', '_' "
             f"or '-'."
+        )
+
+
+def check_ttl(ttl: timedelta) -> None:
+    """Raises `InvalidSetting` for a time to live that is none, or that no calendar has."""
+    if not timedelta(0) < ttl <= timedelta(seconds=DURATION_S_MAX):
+        raise InvalidSetting(
+            f"{ttl} is no time to live: give --ttl a time from 1s to 100 years, or leave it out."
         )
 
 

@@ -134,4 +134,7 @@ class ContentStore:
         try:
             return await self._blobs.get(name)
         except FileNotFoundError as error:
-            raise CorruptContent(f"stored content is gone: {name}") from error
+            raise CorruptContent(
+                f"stored content is gone: {name}. Its version expired or was removed meanwhile, or "
+                f"the file was lost: look with 'indexer ls', or snapshot the source again."
+            ) from error

@@ -4,6 +4,7 @@
     ├── UsageError                 what was asked for cannot be done as written      exit 2
     │   ├── InvalidReference       a URI, a REF or a name that cannot be read
     │   ├── InvalidSetting         an option or setting with an impossible value
+    │   ├── Protected              a protected alias would have to move, or loses its version
     │   ├── MissingCredentials     the store wants credentials and none were found
     │   ├── UnusableDataFolder     unwritable, or written by a newer version
     │   └── RunEnded               a run that takes nothing more
@@ -75,6 +76,12 @@ class InvalidSetting(UsageError):
     """The value is impossible for this option."""
 
     kind = "invalid-setting"
+
+
+class Protected(UsageError):
+    """An alias is protected, and keeps its version."""
+
+    kind = "protected"
 
 
 class MissingCredentials(UsageError):

@@ -7,16 +7,19 @@ Invariants
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from indexer.artifact.handle import Handle
 from indexer.artifact.verify import ReferenceReport, Selection
+from indexer.errors import InvalidSetting
 from indexer.globs import Filters
+from indexer.label_rules import plain
 from indexer.library_diff import COMPARING_THREADS, VersionDiff
 from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
@@ -30,6 +33,7 @@ from workers.threads import Threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 
 Result = TypeVar("Result")
@@ -112,7 +116,7 @@ class Version:
         change = LabelChange(
             notes=notes,
             description=description,
-            metadata=_copied(metadata),
+            metadata=None if metadata is None else plain(metadata),
             tags=None if tags is None else tuple(tags),
             add_tags=tuple(add_tags),
             remove_tags=tuple(remove_tags),
@@ -128,6 +132,15 @@ class Version:
         return replace(
             self, record=self._run(lambda handle: handle.set_alias(alias, expect=expect))
         )
+
+    def expire_after(self, ttl: timedelta | None) -> Version:
+        """Lets the version expire so long from now, or never; as it is then."""
+        expires_at = None if ttl is None else datetime.now(UTC) + ttl
+        return replace(self, record=self._run(lambda handle: handle.expire_at(expires_at)))
+
+    def remove(self) -> None:
+        """Deletes the version. Its number is not given again. Raises `Protected`."""
+        self._run(lambda handle: handle.remove())
 
     @overload
     def verify(self, *, structure: Literal[True]) -> StructureReport: ...
@@ -160,6 +173,23 @@ class Version:
             return self._run(lambda handle: handle.verify_structure())
         selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
         return self._run(lambda handle: handle.verify(selection))
+
+    def filesystem(self) -> AbstractFileSystem:
+        """Its entries as a read-only file system of fsspec, whose root is the version.
+
+        What is read are the original objects as they were recorded. Raises `InvalidSetting` where
+        fsspec is not installed.
+        """
+        try:
+            from fsspec.implementations.dirfs import DirFileSystem
+        except ImportError as error:
+            raise InvalidSetting(
+                "a file system needs one more package: install bucket-indexer[fsspec]."
+            ) from error
+        from indexer.filesystem import IndexerFileSystem
+
+        versions = IndexerFileSystem(place=self.place)
+        return DirFileSystem(path=self.ref, fs=versions, skip_instance_cache=True)
 
     @contextmanager
     def _opened(self) -> Iterator[Portal[Handle]]:
@@ -217,6 +247,7 @@ def snapshot(
     exclude: Sequence[str] = (),
     heads: bool = False,
     as_of: datetime | None = None,
+    ttl: timedelta | None = None,
     description: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
@@ -231,9 +262,9 @@ def snapshot(
     `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
     for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When nothing
     changed since the newest version, that one is returned, with `created` false. It is of the run
-    with the id `run`, or of one of its own. `data` or `server` say where it is made; `to` is the
-    URL of a daemon that is told of what is listed here. Raises what `indexer.errors` draws; then
-    nothing was recorded.
+    with the id `run`, or of one of its own. A new one expires `ttl` after that. `data` or `server`
+    say where it is made; `to` is the URL of a daemon that is told of what is listed here. Raises
+    what `indexer.errors` draws; then nothing was recorded.
     """
     settings = settings_of({**_where(data, server), **given})
     order = order_of(
@@ -248,8 +279,9 @@ def snapshot(
         exclude=list(exclude),
         heads=heads,
         as_of=as_of,
+        ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
         description=description,
-        metadata=_copied(metadata),
+        metadata=None if metadata is None else plain(metadata),
         tags=list(tags),
         run=run,
     )
@@ -290,10 +322,6 @@ def _encoded(path: str | bytes) -> bytes:
 def _mounted(mount: str, source: str) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
     return f"{mount}={parse_source(located(source))}"
-
-
-def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if metadata is None else dict(metadata)
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

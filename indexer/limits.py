@@ -169,6 +169,23 @@ DATA_FOLDER_LOCK_POLL_S: Final = 0.02
 TEMPORARY_FILE_AGE_S: Final = 86_400.0
 """A half-written file of this age belongs to nobody any more."""
 
+GARBAGE_GRACE_S_DEFAULT: Final = 86_400.0
+"""How old what nobody refers to has to be before it is deleted, where nothing else is said: longer
+than any job takes whose shards come from another machine. Those of this one are known."""
+
+GARBAGE_BATCH_FILES: Final = 256
+"""Files that one transaction deletes, while nobody commits: they take 20 to 70 ms."""
+
+EXPIRED_BATCH_VERSIONS: Final = 256
+"""Versions that one transaction lets go; they take some 50 ms."""
+
+CLOCK_SLACK_S: Final = 60.0
+"""How far the machine's clock may be set back while a job runs, without what it needs looking older
+than the job."""
+
+DURATION_S_MAX: Final = 100 * 366 * 86_400
+"""Of a time to live, and of what garbage is left: longer is never, and no date."""
+
 MANIFESTS_KEPT_MAX: Final = 4
 """Manifests that are kept as read, for whoever pages through a version. One of 10^9 entries has
 61,000 shards, 20 MB."""
@@ -188,6 +205,15 @@ HEADS_AT_ONCE_MAX: Final = 64
 SHARDS_VERIFIED_AT_ONCE: Final = 4
 """Objects of one shard that are asked for at once, and shards that are gone through side by side;
 how many requests there may be in all is for the caps and limiters of the server to say."""
+
+FILE_SHARDS_KEPT_MAX: Final = 8
+"""Shards that a file system keeps of each version: one is some 4 MB with its paths."""
+
+FILE_BLOCK_BYTES: Final = 4 * MIB
+"""What an open file reads at once, and ahead of whoever reads it in order."""
+
+FILE_SYSTEM_CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a process that ends waits for the connections of a file system to be closed."""
 
 FAULTS_SHOWN_MAX: Final = 20
 """Faults of one kind that are told one by one; of the others there is the number."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
 import pyarrow as pa
@@ -352,7 +352,8 @@ class CommitRequest:
 
     `request_id` is chosen by the caller, once for all tries of the same commit. `expect` is the
     digest of the version that the caller took for the newest one it would follow (`latest`, or the
-    newest partial one for a partial scan), None when it saw none.
+    newest partial one for a partial scan), None when it saw none. A version that is made expires
+    `ttl` after that; one that is confirmed, if it expires at all, not before.
 
     It belongs to the run `run`, or to one that is made for it and has finished. What is None of
     `notes`, `description` and `metadata` stays as it is on a version that is confirmed; `tags` are
@@ -367,6 +368,7 @@ class CommitRequest:
     aliases: Sequence[str] = ()
     notes: str | None = None
     expect: str | None = None
+    ttl: timedelta | None = None
     description: str | None = None
     metadata: dict[str, Any] | None = None
     tags: Sequence[str] = ()
@@ -382,7 +384,10 @@ class Tracker(Protocol):
     """
 
     async def parent(self, name: ArtifactName, *, partial: bool = False) -> VersionRecord | None:
-        """The version that a commit would follow: `latest`, or the newest partial one."""
+        """The version that a commit would follow: `latest`, or the newest partial one.
+
+        What it needs is kept for the job that asks, also if the version is deleted meanwhile.
+        """
         ...
 
     async def manifest(self, digest: str) -> Manifest:
@@ -390,7 +395,10 @@ class Tracker(Protocol):
         ...
 
     async def missing(self, digests: Sequence[str]) -> set[str]:
-        """Those of the shards that the tracker does not hold yet."""
+        """Those of the shards that the tracker does not hold yet.
+
+        The others it keeps for the job that asks, whether or not a version names them.
+        """
         ...
 
     async def put_shard(self, digest: str, data: bytes) -> None:

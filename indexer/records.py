@@ -7,6 +7,7 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +22,13 @@ class Consistency(StrEnum):
     INSTANT = "instant"
     WINDOW = "window"
     PARTIAL = "partial"
+
+
+Deletion = Literal["expired", "removed"]
+"""Why a version was deleted: its time had come, or somebody did it."""
+
+GarbageKind = Literal["folders", "leftovers", "manifests", "shards", "tilings"]
+"""What a file of the data folder is; leftovers are of jobs that made no version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,8 @@ class VersionRecord:
     why. `confirmed_at` is when a scan last found it unchanged, `seen_at` the latest moment that one
     of these scans began at or was of. `as_of`, `checksum`, `touched` and `notices` are those of the
     scan that made it; see `ScanRecord`. `run_id` is the run that made it. `metadata` is what its
-    users say of it, as JSON holds it; `tags` are in order.
+    users say of it, as JSON holds it; `tags` are in order. `protected` are those of its aliases
+    that are. It may go from `expires_at` on, and went at `deleted_at`.
     """
 
     name: ArtifactName
@@ -104,6 +113,10 @@ class VersionRecord:
     checksum: str | None = None
     touched: int | None = None
     notices: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    deleted_at: datetime | None = None
+    deleted_because: Deletion | None = None
     description: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
@@ -299,6 +312,38 @@ class Lineage:
     runs: tuple[RunRecord, ...]
     edges: tuple[LineageEdge, ...]
     is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Files and their bytes."""
+
+    files: int = 0
+    size_bytes: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.files + other.files, self.size_bytes + other.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageReport:
+    """What a collection of garbage came to, or would have.
+
+    `expired` are the references of versions whose time had come, `deleted` files that nobody
+    refers to, by kind. `kept` nobody refers to either, but they are newer than the grace, or than
+    the oldest job that runs.
+    """
+
+    is_dry_run: bool
+    grace_s: float
+    expired: tuple[str, ...]
+    deleted: Mapping[GarbageKind, Amount]
+    kept: Amount = field(default_factory=Amount)
+
+    @property
+    def total(self) -> Amount:
+        """All that was deleted."""
+        return sum(self.deleted.values(), Amount())
 
 
 @dataclass(frozen=True, slots=True)

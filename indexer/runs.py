@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from indexer.errors import IndexerError, InvalidReference, InvalidSetting
+from indexer.label_rules import plain
 from indexer.library import ReachSettings, SnapshotSettings, Version, snapshot
 from indexer.limits import OBJECTS_MAX_DEFAULT
 from indexer.places import Place, open_workspace, place_of, settings_of
@@ -109,7 +110,15 @@ class Artifact:
         """
         return self._log(project, data=data, server=server, **given)
 
-    def _log(self, project: str | None, *, run: str | None = None, **given: Any) -> Version:
+    def _log(
+        self,
+        project: str | None,
+        *,
+        run: str | None = None,
+        aliases: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        **given: Any,
+    ) -> Version:
         checksums = {one.checksum for one in self._references if one.checksum is not None}
         if len(checksums) > 1:
             raise InvalidSetting(
@@ -122,11 +131,11 @@ class Artifact:
             self._sources(),
             name=_with_project(self.name, project),
             type=self.type,
-            aliases=self.aliases,
+            aliases=(*self.aliases, *aliases),
             notes=self.notes,
             description=self.description,
             metadata=self.metadata,
-            tags=self.tags,
+            tags=(*self.tags, *tags),
             run=run,
             **given,
         )
@@ -158,11 +167,16 @@ class Artifact:
 
 
 class Run:
-    """A run that was started; `with` ends it. `record` says what was known of it then."""
+    """A run that was started; `with` ends it.
 
-    def __init__(self, record: RunRecord, place: Place) -> None:
+    `record` says what was known of it when it was last changed here, `place` where it is kept.
+    `settings` are those by which its sources are reached, where its verbs are given no others.
+    """
+
+    def __init__(self, record: RunRecord, place: Place, settings: ReachSettings) -> None:
         self.record = record
         self.place = place
+        self.settings = settings
         self._has_ended = False
 
     @property
@@ -203,9 +217,9 @@ class Run:
                 )
             reference, artifact = artifact, Artifact(name, type)
             artifact.add_reference(reference)
-        artifact.aliases = (*artifact.aliases, *aliases)
-        artifact.tags = (*artifact.tags, *tags)
-        return artifact._log(self.project, run=self.id, **self._where(), **given)  # noqa: SLF001
+        return artifact._log(  # noqa: SLF001
+            self.project, run=self.id, aliases=aliases, tags=tags, **self._given(given)
+        )
 
     def use_artifact(
         self,
@@ -221,7 +235,7 @@ class Run:
         something changed. Raises what `snapshot` does, `NoSuchVersion` and `RunEnded`.
         """
         if isinstance(artifact, Artifact):
-            used = artifact.version or artifact._log(self.project, **self._where(), **given)  # noqa: SLF001
+            used = artifact.version or artifact._log(self.project, **self._given(given))  # noqa: SLF001
         elif isinstance(artifact, Version):
             used = artifact
         else:
@@ -242,11 +256,13 @@ class Run:
         notes: str | None = None,
     ) -> None:
         """Changes what is said of the run; what is None stays as it is."""
-        change = RunChange(name, None if config is None else dict(config), notes)
+        change = RunChange(name, None if config is None else plain(config), notes)
         self.record = _run_at(self.place, lambda workspace: workspace.change_run(self.id, change))
 
     def finish(self, state: Literal["finished", "failed"] = "finished") -> None:
         """Ends the run, which then takes nothing more. Leaving its block does that by itself."""
+        if state not in ("finished", "failed"):
+            raise InvalidSetting(f"{state!r} is no end of a run: write finished or failed.")
         self.record = _run_at(
             self.place, lambda workspace: workspace.finish_run(self.id, RunState(state))
         )
@@ -272,8 +288,11 @@ class Run:
             # What the block raised is what its caller has to know.
             error.add_note(f"The run {self.id} could not be ended: {other}")
 
-    def _where(self) -> dict[str, Any]:
-        return {"data": self.place.data, "server": self.place.server}
+    def _given(self, settings: SnapshotSettings) -> dict[str, Any]:
+        """What a snapshot in this run is given: where the run is kept, and the settings."""
+        is_daemon = self.place.server is not None
+        where = {"server": self.place.server} if is_daemon else {"data": self.place.data}
+        return {**self.settings, **settings, **where}
 
     def _check_place(self, version: Version) -> None:
         here, there = self.place, version.place
@@ -300,20 +319,21 @@ def run(
 
     `job_type` says what kind of job it is (`train`), `config` what it is run with, as JSON holds
     it. With the `id` of a run that is there, that one goes on. `data` or `server` say where it is
-    kept. Raises `InvalidReference` and `InvalidSetting`.
+    kept; the settings hold for all sources that are snapshot in it. Raises `InvalidReference` and
+    `InvalidSetting`.
     """
     request = RunRequest(
         project=project,
         id=id,
         name=name,
         job_type=job_type,
-        config=None if config is None else dict(config),
+        config=None if config is None else plain(config),
         notes=notes,
     )
     where = {"data": None if data is None else str(data), "server": server}
     place = place_of(settings_of({**where, **given}))
     record = _run_at(place, lambda workspace: workspace.start_run(request))
-    return Run(record, place)
+    return Run(record, place, given)
 
 
 def _run_at(place: Place, function: Callable[[Workspace], Coroutine[Any, Any, Result]]) -> Result:

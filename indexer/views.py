@@ -15,6 +15,7 @@ from indexer.console import Console, shown
 from indexer.records import (
     ArtifactRecord,
     Entry,
+    GarbageReport,
     Preview,
     ProjectRecord,
     Snapshot,
@@ -79,20 +80,27 @@ def show_version(console: Console, version: VersionRecord) -> None:
         "objects": f"{version.objects:,} ({bytes_shown(version.size_bytes)})",
         "consistency": _consistency_of(version),
         "checksum": version.checksum or "-",
-        "aliases": ", ".join(version.aliases) or "-",
+        "aliases": ", ".join(_alias_shown(version, alias) for alias in version.aliases) or "-",
         "run": version.run_id,
         "created": shown(version.created_at),
         "confirmed": shown(version.confirmed_at),
+        "expires": shown(version.expires_at),
         "description": version.description or "-",
         "tags": ", ".join(version.tags) or "-",
         "metadata": json.dumps(version.metadata, ensure_ascii=False) if version.metadata else "-",
         "notes": version.notes or "-",
     }
+    if version.deleted_at is not None:
+        lines["deleted"] = f"{shown(version.deleted_at)}, {version.deleted_because}"
     console.line(version.ref)
     for name, value in lines.items():
         console.line(f"  {name:<12} {shown(value)}")
     for notice in version.notices:
         console.line(f"  note         {shown(notice)}")
+
+
+def _alias_shown(version: VersionRecord, alias: str) -> str:
+    return f"{alias} (protected)" if alias in version.protected else alias
 
 
 def _consistency_of(version: VersionRecord) -> str:
@@ -147,7 +155,7 @@ def show_versions(console: Console, versions: list[VersionRecord]) -> None:
             version.ref,
             version.objects,
             bytes_shown(version.size_bytes),
-            ", ".join(version.aliases) or None,
+            ", ".join(version.aliases) or version.deleted_because,
             ", ".join(version.tags) or None,
             version.created_at,
             version.digest.removeprefix("sha256:")[:12],
@@ -157,6 +165,16 @@ def show_versions(console: Console, versions: list[VersionRecord]) -> None:
     )
     heads = ("VERSION", "OBJECTS", "SIZE", "ALIASES", "TAGS", "CREATED", "DIGEST", "NOTES")
     console.table(heads, rows)
+
+
+def show_garbage(console: Console, report: GarbageReport) -> None:
+    """What a collection of garbage came to, for people."""
+    would = "would be " if report.is_dry_run else ""
+    for ref in report.expired:
+        console.line(f"{ref}  {would}deleted: it expired")
+    amounts = [*report.deleted.items(), ("in all", report.total), ("kept", report.kept)]
+    rows = ((what, amount.files, bytes_shown(amount.size_bytes)) for what, amount in amounts)
+    console.table((f"{would}deleted".upper(), "FILES", "SIZE"), rows)
 
 
 def show_entry(console: Console, entry: Entry) -> None:

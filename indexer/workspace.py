@@ -4,13 +4,14 @@ Invariants
   * Both kinds take and give the same values and raise the same errors.
   * Lists are pages of at most `limit` rows; the next one begins after the last row of this one.
   * Whatever names a version by number or digest reads the same each time, but for what may change
-    of it: its labels, and when it was last confirmed.
+    of it: its labels, when it was last confirmed, and when it expires; until it is deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from indexer.records import (
     ArtifactRecord,
     Direction,
     FolderPage,
+    GarbageReport,
     LabelChange,
     Lineage,
     Preview,
@@ -39,6 +41,7 @@ from indexer.records import (
 from indexer.references import ArtifactName, VersionRef
 from indexer.telemetry import Counters
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.wire.retention import GarbageOrder
 
 Row = TypeVar("Row")
 
@@ -76,10 +79,11 @@ class Workspace(Protocol):
         after: int | None = None,
         limit: int = CATALOG_ROWS_MAX,
         tag: str | None = None,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
         """An artifact's versions, newest first, those older than the number `after`.
 
-        With `tag`, those that have it.
+        With `tag`, those that have it; with `deleted`, what is kept of deleted ones is among them.
         """
         ...
 
@@ -93,6 +97,10 @@ class Workspace(Protocol):
 
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         """An artifact's aliases by name, each with the number of the version it means."""
+        ...
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        """Those of an artifact's aliases that are protected."""
         ...
 
     async def scans(
@@ -277,6 +285,32 @@ class Workspace(Protocol):
         depth: int = LINEAGE_DEPTH_DEFAULT,
     ) -> Lineage:
         """What a version came from, and what came from it, at most `depth` runs away."""
+        ...
+
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        """Lets a version expire at a moment, or never."""
+        ...
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        """Protects an alias, or does so no more, and returns the version that it means.
+
+        While it is protected it stays where it is, and its version neither expires nor is removed.
+        """
+        ...
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        """Lets a version go now, and returns what is kept of it.
+
+        Raises `Protected` where an alias keeps it. Its files go with the next collection.
+        """
+        ...
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        """Lets expired versions go, and deletes the files that no version needs."""
         ...
 
     async def examine(self, order: DoctorOrder) -> dict[str, Any]:

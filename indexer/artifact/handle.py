@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -90,6 +91,14 @@ class Handle:
         """Lets an alias mean it. See `Workspace.set_alias`."""
         name, number = self.record.name, self.record.number
         return await self.workspace.set_alias(name, alias, number, expect=expect)
+
+    async def expire_at(self, expires_at: datetime | None) -> VersionRecord:
+        """Lets it expire at a moment, or never. See `Workspace.set_expiry`."""
+        return await self.workspace.set_expiry(self.record.name, self.record.number, expires_at)
+
+    async def remove(self) -> VersionRecord:
+        """Deletes it. See `Workspace.remove_version`."""
+        return await self.workspace.remove_version(self.record.name, self.record.number)
 
     async def verify_structure(self, counters: Counters | None = None) -> StructureReport:
         """Proves, without asking a store, that what is kept of the version is whole."""

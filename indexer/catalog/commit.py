@@ -79,8 +79,8 @@ def find_wandb_digest(connection: Connection, manifest_digest: str) -> WandbDige
 def commit(connection: Connection, request: CommitRequest, evidence: Evidence) -> CommitResult:
     """Makes the version or confirms one that is the same, with all that belongs to it.
 
-    Raises `CommitConflict`, `InvalidSetting` for another type than the artifact's, `NoSuchRun` and
-    `RunEnded`.
+    Raises `CommitConflict`, `InvalidSetting` for another type than the artifact's, `Protected` for
+    an alias that would have to move and must not, `NoSuchRun` and `RunEnded`.
     """
     first = repeated(connection, request)
     if first is not None:
@@ -186,6 +186,7 @@ def _make_version(
         checksum=request.scan.checksum,
         touched=request.scan.touched,
         notices=list(request.scan.notices),
+        expires_at=None if request.ttl is None else evidence.now + request.ttl,
         description="",
         metadata={},
     )
@@ -194,11 +195,14 @@ def _make_version(
 def _confirm(
     connection: Connection, version_id: int, request: CommitRequest, now: datetime
 ) -> None:
-    seen_at = max(read_version(connection, version_id).seen_at, request.scan.seen_at)
+    version = read_version(connection, version_id)
+    seen_at = max(version.seen_at, request.scan.seen_at)
+    changes: dict[str, object] = {"confirmed_at": now, "seen_at": seen_at}
+    if request.ttl is not None and version.expires_at is not None:
+        # What somebody wants for that long from now on does not go before, nor sooner than it was.
+        changes["expires_at"] = max(version.expires_at, now + request.ttl)
     connection.execute(
-        update(versions_table)
-        .where(versions_table.c.id == version_id)
-        .values(confirmed_at=now, seen_at=seen_at)
+        update(versions_table).where(versions_table.c.id == version_id).values(changes)
     )
 
 

@@ -1,8 +1,9 @@
-"""Labels: all that may change of a version after it was committed, and an artifact's description.
+"""Labels: what people say of a version after it was committed, and an artifact's description.
 
 Invariants
   * `latest` and `v<number>` are not set by hand.
   * A move by compare-and-swap happens only if the alias is still where its mover saw it.
+  * A protected alias stays where it is; setting it there again is no move.
   * Every move is kept, with its time.
   * Notes, description, metadata and tags of a version change together or not at all.
 """
@@ -15,11 +16,11 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, update
 
 from indexer.catalog.database import Database
-from indexer.catalog.lookup import find_alias, require_artifact, require_version
+from indexer.catalog.lookup import find_alias, protected_of, require_artifact, require_version
 from indexer.catalog.records import read_version
 from indexer.catalog.schema import alias_moves, aliases, artifacts, version_tags, versions
 from indexer.commit_rules import check_labels
-from indexer.errors import CommitConflict
+from indexer.errors import CommitConflict, Protected
 from indexer.label_rules import check_change, check_description, check_tags
 from indexer.protocols import ANYWHERE
 from indexer.records import LabelChange, VersionRecord
@@ -80,17 +81,24 @@ class Labels:
 def move_alias(
     connection: Connection, artifact_id: int, alias: str, version_id: int, now: datetime
 ) -> None:
-    """Lets an alias name a version, within the caller's transaction."""
+    """Lets an alias name a version, within the caller's transaction. Raises `Protected`."""
     found = find_alias(connection, artifact_id, alias)
     if found == version_id:
         return
+    if found is not None:
+        _check_unprotected(connection, found, alias)
     row = {"version_id": version_id, "moved_at": now}
     key = {"artifact_id": artifact_id, "name": alias}
     if found is None:
         connection.execute(insert(aliases).values(**key, **row))
     else:
-        connection.execute(update(aliases).where(_is_alias(artifact_id, alias)).values(**row))
+        connection.execute(update(aliases).where(is_alias(artifact_id, alias)).values(**row))
     connection.execute(insert(alias_moves).values(**key, **row))
+
+
+def is_alias(artifact_id: int, alias: str) -> ColumnElement[bool]:
+    """The row of an alias."""
+    return and_(aliases.c.artifact_id == artifact_id, aliases.c.name == alias)
 
 
 def change_labels(connection: Connection, version_id: int, change: LabelChange) -> VersionRecord:
@@ -139,8 +147,9 @@ def _set(connection: Connection, change: _Alias, number: int) -> VersionRecord:
 def _remove(connection: Connection, change: _Alias) -> VersionRecord:
     artifact_id, version_id = require_version(connection, change.name, change.alias)
     _check_expected(connection, artifact_id, change)
+    _check_unprotected(connection, version_id, change.alias)
     key = {"artifact_id": artifact_id, "name": change.alias}
-    connection.execute(delete(aliases).where(_is_alias(artifact_id, change.alias)))
+    connection.execute(delete(aliases).where(is_alias(artifact_id, change.alias)))
     connection.execute(insert(alias_moves).values(**key, version_id=None, moved_at=change.now))
     return read_version(connection, version_id)
 
@@ -165,6 +174,16 @@ def _describe(connection: Connection, name: ArtifactName, description: str) -> N
     )
 
 
+def _check_unprotected(connection: Connection, version_id: int, alias: str) -> None:
+    if alias in protected_of(connection, version_id):
+        version = read_version(connection, version_id)
+        raise Protected(
+            f"the alias {alias!r} of {version.name} is protected, and stays at v{version.number}. "
+            f"Take the protection away with 'indexer alias unprotect {version.name} {alias}', or "
+            f"choose another alias."
+        )
+
+
 def _check_expected(connection: Connection, artifact_id: int, change: _Alias) -> None:
     if change.expect == ANYWHERE:
         return
@@ -179,7 +198,3 @@ def _check_expected(connection: Connection, artifact_id: int, change: _Alias) ->
 
 def _words(number: int | None) -> str:
     return "no version" if number is None else f"v{number}"
-
-
-def _is_alias(artifact_id: int, alias: str) -> ColumnElement[bool]:
-    return and_(aliases.c.artifact_id == artifact_id, aliases.c.name == alias)

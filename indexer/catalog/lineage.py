@@ -72,7 +72,7 @@ def read_lineage(
         raise InvalidSetting(
             f"{depth} is no depth of a lineage: give a number from 0 to {LINEAGE_DEPTH_MAX}."
         )
-    _, root = require_version(connection, name, selector)
+    _, root = require_version(connection, name, selector, deleted=True)
     graph = _Graph(versions={root: None})
     if direction in ("up", "both"):
         _walk(connection, graph, root, depth, is_up=True)
@@ -153,7 +153,7 @@ def _made(side: _Side, keys: Collection[str | int]) -> Select[str, int, int, int
                 and_(columns.kind == _CONFIRMS, columns.place <= confirmations),
             )
         )
-        .order_by(columns.kind.desc(), columns.place)
+        .order_by(columns.kind.desc(), columns.place, columns.version_id, columns.run_id)
     )
 
 
@@ -169,7 +169,7 @@ def _used(side: _Side, keys: Collection[str | int]) -> Select[str, int, int, int
     return (
         select(columns.run_id, columns.version_id, literal(_USES), columns.place)
         .where(columns.place <= LINEAGE_LINKS_MAX + 1)
-        .order_by(columns.place)
+        .order_by(columns.place, columns.version_id, columns.run_id)
     )
 
 

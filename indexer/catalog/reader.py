@@ -9,13 +9,14 @@ Invariants
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from indexer.catalog.database import Database
 from indexer.catalog.lineage import read_lineage
-from indexer.catalog.lookup import require_artifact, require_project, require_version
+from indexer.catalog.lookup import IS_THERE, require_artifact, require_project, require_version
 from indexer.catalog.records import SELECT_VERSIONS, read_version, read_versions
 from indexer.catalog.schema import (
     Moment,
@@ -73,12 +74,14 @@ class Reader:
         after: int | None = None,
         limit: int = CATALOG_ROWS_MAX,
         tag: str | None = None,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
         """An artifact's versions, newest first, those older than the number `after`.
 
-        With `tag`, those that have it.
+        With `tag`, those that have it; with `deleted`, what is kept of deleted ones is among them.
         """
-        return await self._database.read(_versions, name, after, limit, tag)
+        wanted = _VersionsWanted(after, limit, tag, deleted)
+        return await self._database.read(_versions, name, wanted)
 
     async def artifact(self, name: ArtifactName) -> ArtifactRecord:
         """What is known of an artifact."""
@@ -117,6 +120,10 @@ class Reader:
         """An artifact's aliases by name, each with the number of the version it means."""
         return await self._database.read(_aliases, name)
 
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        """Those of an artifact's aliases that are protected."""
+        return await self._database.read(_protected_aliases, name)
+
     async def alias_moves(
         self, name: ArtifactName, alias: str, *, limit: int = CATALOG_ROWS_MAX
     ) -> list[AliasMove]:
@@ -133,7 +140,7 @@ def _projects(connection: Connection, after: str | None, limit: int) -> list[Pro
     versions_of = (
         select(func.count())
         .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
-        .where(artifacts.c.project_id == projects.c.id)
+        .where(artifacts.c.project_id == projects.c.id, IS_THERE)
     )
     updated = select(func.max(artifacts.c.updated_at)).where(
         artifacts.c.project_id == projects.c.id
@@ -168,7 +175,7 @@ def _artifact(connection: Connection, name: ArtifactName) -> ArtifactRecord:
 
 
 def _select_artifacts() -> Select[*tuple[Any, ...]]:
-    versions_of = select(func.count()).where(versions.c.artifact_id == artifacts.c.id)
+    versions_of = select(func.count()).where(versions.c.artifact_id == artifacts.c.id, IS_THERE)
     latest_of = select(aliases.c.version_id).where(
         aliases.c.artifact_id == artifacts.c.id, aliases.c.name == LATEST
     )
@@ -205,17 +212,27 @@ def _read_artifacts(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _VersionsWanted:
+    after: int | None
+    limit: int
+    tag: str | None
+    deleted: bool
+
+
 def _versions(
-    connection: Connection, name: ArtifactName, after: int | None, limit: int, tag: str | None
+    connection: Connection, name: ArtifactName, wanted: _VersionsWanted
 ) -> list[VersionRecord]:
     artifact_id = require_artifact(connection, name)
     selected = SELECT_VERSIONS.where(versions.c.artifact_id == artifact_id)
-    if tag is not None:
-        tagged = select(version_tags.c.version_id).where(version_tags.c.name == tag)
+    if wanted.tag is not None:
+        tagged = select(version_tags.c.version_id).where(version_tags.c.name == wanted.tag)
         selected = selected.where(versions.c.id.in_(tagged))
-    if after is not None:
-        selected = selected.where(versions.c.number < after)
-    selected = selected.order_by(versions.c.number.desc()).limit(limit)
+    if not wanted.deleted:
+        selected = selected.where(IS_THERE)
+    if wanted.after is not None:
+        selected = selected.where(versions.c.number < wanted.after)
+    selected = selected.order_by(versions.c.number.desc()).limit(wanted.limit)
     return list(read_versions(connection, selected).values())
 
 
@@ -268,6 +285,12 @@ def _aliases(connection: Connection, name: ArtifactName) -> dict[str, int]:
         .order_by(aliases.c.name)
     )
     return {row.name: row.number for row in rows}
+
+
+def _protected_aliases(connection: Connection, name: ArtifactName) -> frozenset[str]:
+    artifact_id = require_artifact(connection, name)
+    is_protected = and_(aliases.c.artifact_id == artifact_id, aliases.c.protected)
+    return frozenset(connection.execute(select(aliases.c.name).where(is_protected)).scalars())
 
 
 def _alias_moves(

@@ -207,8 +207,8 @@ def _finish(connection: Connection, run_id: str, state: RunState, now: datetime)
 def _use(
     connection: Connection, ref: VersionRef, run_id: str, use_as: str | None, now: datetime
 ) -> VersionRecord:
-    check_open(require_run(connection, run_id))
     _, version_id = require_version(connection, ref.name, ref.selector)
+    check_open(require_run(connection, run_id))
     is_it = and_(uses.c.run_id == run_id, uses.c.version_id == version_id)
     if connection.execute(select(uses.c.id).where(is_it)).first() is None:
         connection.execute(

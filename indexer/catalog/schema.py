@@ -3,8 +3,10 @@
 Invariants
   * Migrations make what stands here, and a test compares the two; `REVISION` is the newest of them.
   * Rows of versions, scans and manifests are written once, but for a version's labels (notes,
-    description, metadata, tags) and the times at which it was last confirmed and seen. What moves
-    are aliases, and every move is kept; what begins and ends are runs.
+    description, metadata, tags) and the times at which it was last confirmed and seen, expires, and
+    was deleted. What moves are aliases, and every move is kept; what begins and ends are runs.
+  * A version's row stays when the version is deleted, so that its number is never given again and
+    what was made of it can still be told.
   * Nothing here is special to SQLite.
 """
 
@@ -28,11 +30,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 from indexer.limits import RUN_NAME_CHARACTERS_MAX, TAG_CHARACTERS_MAX
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The revision of this schema, as `migrations/versions` ends in it."""
 
 NAME_CHARACTERS_MAX: Final = 128
@@ -143,6 +146,9 @@ versions = Table(
     Column("notices", JSON, nullable=False),
     Column("description", Text, nullable=False),
     Column("metadata", JSON, nullable=False),
+    Column("expires_at", Moment, index=True),
+    Column("deleted_at", Moment),
+    Column("deleted_because", String(16)),
     UniqueConstraint("artifact_id", "number"),
     Index(None, "artifact_id", "manifest_digest"),
     Index(None, "manifest_digest"),
@@ -155,6 +161,7 @@ aliases = Table(
     Column("name", String(NAME_CHARACTERS_MAX), primary_key=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
     Column("moved_at", Moment, nullable=False),
+    Column("protected", Boolean, nullable=False, server_default=false()),
 )
 
 alias_moves = Table(

@@ -9,11 +9,11 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from indexer.checksums import CHECKSUMS
-from indexer.commit_rules import check_name
+from indexer.commit_rules import check_name, check_ttl
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
 from indexer.label_rules import check_change
@@ -40,7 +40,8 @@ class SnapshotRequest:
 
     `checksum` is one of `checksums.CHECKSUMS`; None takes `md5` for files and `none` for all other
     stores. With `heads`, a HEAD is asked for entries whose version the listing does not tell.
-    `as_of` asks for the state at that moment, from the store's versions.
+    `as_of` asks for the state at that moment, from the store's versions. The version expires `ttl`
+    after it is made.
 
     `run` is the id of the run that the version is to be of; None makes one.
 
@@ -59,6 +60,7 @@ class SnapshotRequest:
     checksum: str | None = None
     heads: bool = False
     as_of: datetime | None = None
+    ttl: timedelta | None = None
     description: str | None = None
     metadata: dict[str, Any] | None = None
     tags: tuple[str, ...] = ()
@@ -91,6 +93,8 @@ class SnapshotRequest:
                 f"{self.as_of.isoformat()} is no moment that a store can tell of: write one "
                 f"since 1970."
             )
+        if self.ttl is not None:
+            check_ttl(self.ttl)
         if self.type is not None:
             check_name("type", self.type)
         check_change(LabelChange(self.notes, self.description, self.metadata, add_tags=self.tags))

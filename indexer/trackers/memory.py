@@ -229,12 +229,17 @@ class MemoryTracker:
             checksum=request.scan.checksum,
             touched=request.scan.touched,
             notices=request.scan.notices,
+            expires_at=None if request.ttl is None else now + request.ttl,
         )
 
     def _confirm(self, version: VersionRecord, request: CommitRequest) -> VersionRecord:
+        now, expires_at = self._clock.now(), version.expires_at
+        if request.ttl is not None and expires_at is not None:
+            expires_at = max(expires_at, now + request.ttl)
         return replace(
             version,
-            confirmed_at=self._clock.now(),
+            confirmed_at=now,
+            expires_at=expires_at,
             seen_at=max(version.seen_at, request.scan.seen_at),
         )
 

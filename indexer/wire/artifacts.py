@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from indexer.records import (
     ArtifactRecord,
     Consistency,
+    Deletion,
     Entry,
     Folder,
     LabelChange,
@@ -54,6 +55,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
     description: str
     metadata: dict[str, Any]
     tags: list[str]
+    protected: list[str]
+    expires_at: datetime | None
+    deleted_at: datetime | None
+    deleted_because: Deletion | None
 
     @classmethod
     def of(cls, version: VersionRecord) -> VersionDocument:
@@ -81,6 +86,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=version.checksum,
             touched=version.touched,
             notices=list(version.notices),
+            protected=list(version.protected),
+            expires_at=version.expires_at,
+            deleted_at=version.deleted_at,
+            deleted_because=version.deleted_because,
             description=version.description,
             metadata=version.metadata,
             tags=list(version.tags),
@@ -109,6 +118,10 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=self.checksum,
             touched=self.touched,
             notices=tuple(self.notices),
+            protected=tuple(self.protected),
+            expires_at=self.expires_at,
+            deleted_at=self.deleted_at,
+            deleted_because=self.deleted_because,
             description=self.description,
             metadata=self.metadata,
             tags=tuple(self.tags),
@@ -214,6 +227,7 @@ class AliasDocument(Answer, frozen=True, kw_only=True):
 
     alias: str
     ref: str
+    protected: bool
 
 
 class TagDocument(Answer, frozen=True, kw_only=True):
@@ -256,6 +270,12 @@ class AliasOrder(Order, frozen=True, kw_only=True):
     version: VersionName
 
 
+class AliasPatch(Order, frozen=True, kw_only=True):
+    """What is to change of an alias: a protected one stays at its version, and keeps it."""
+
+    protected: bool
+
+
 class ArtifactPatch(Order, frozen=True, kw_only=True):
     """What is to change of an artifact."""
 
@@ -266,7 +286,7 @@ class VersionPatch(Order, frozen=True, kw_only=True):
     """What is to change of a version; what is left out stays as it is.
 
     `tags` take the place of those that it has, before `add_tags` are added and `remove_tags`
-    removed.
+    removed. One whose `expires_at` is null never expires.
     """
 
     notes: str | UnsetType = UNSET
@@ -275,6 +295,7 @@ class VersionPatch(Order, frozen=True, kw_only=True):
     tags: list[str] | UnsetType = UNSET
     add_tags: list[str] = msgspec.field(default_factory=list)
     remove_tags: list[str] = msgspec.field(default_factory=list)
+    expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
 
     @classmethod
     def of(cls, change: LabelChange) -> VersionPatch:

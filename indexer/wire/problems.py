@@ -15,6 +15,7 @@ from indexer.errors import (
     LimitExceeded,
     Mismatch,
     NotFound,
+    Protected,
     RunEnded,
     Temporary,
     UnusableDataFolder,
@@ -75,6 +76,7 @@ _SERVER_ERRORS: Final = 500
 
 STATUSES: Final[tuple[tuple[type[IndexerError], int], ...]] = (
     (UnusableDataFolder, 507),
+    (Protected, 409),
     (RunEnded, 409),
     (UsageError, 400),
     (AmbiguousSource, 400),

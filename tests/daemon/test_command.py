@@ -35,7 +35,7 @@ Seen = TypeVar("Seen")
 
 ITS_OWN = (
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?", "TIME"),
-    (r'("run": "|run +)[0-9a-f]+', r"\1RUN"),
+    (r"\b[0-9a-f]{16}\b", "RUN"),
     (r"\d+\.\d\d s \([\d,]+ a second, [\d,]+ requests\)", "SECONDS"),
     (r'"requests": \d+', '"requests": N'),
     (r'"elapsed_s": [\d.]+', '"elapsed_s": SECONDS'),
@@ -248,10 +248,10 @@ def test_versions_are_shown_noted_and_named(filled: Pair) -> None:
     assert filled("alias", "set", "filled/a", "best", "--json").document["version"] == "v1"
     assert filled("show", "filled/a:best", "--json").document["version"] == "v1"
     assert filled("alias", "ls", "filled/a", "--json").documents == [
-        {"alias": "best", "ref": "filled/a:v1"},
-        {"alias": "latest", "ref": "filled/a:v1"},
+        {"alias": "best", "ref": "filled/a:v1", "protected": False},
+        {"alias": "latest", "ref": "filled/a:v1", "protected": False},
     ]
-    assert filled("alias", "ls", "filled/a").output.startswith("ALIAS   VERSION\nbest ")
+    assert filled("alias", "ls", "filled/a").output.startswith("ALIAS   VERSION      PROTECTED\n")
     remove = ("alias", "remove", "filled/a", "best")
     assert filled(*remove, "--json").document["aliases"] == ["latest"]
     failed(filled(*remove, code=3), 3)

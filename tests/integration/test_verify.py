@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ def on_minio(minio: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 
 @pytest.fixture
-def version_of(tmp_path: Path) -> Iterator[MakeVersion]:
-    yield lambda uri: indexer.snapshot(uri, name="p/a", data=tmp_path / "data")
+def version_of(tmp_path: Path) -> MakeVersion:
+    return lambda uri: indexer.snapshot(uri, name="p/a", data=tmp_path / "data")
 
 
 def why(report: ReferenceReport) -> dict[str, str]:

@@ -17,6 +17,7 @@ from indexer.daemon.operation import (
     number_of_cursor,
     text_of_cursor,
 )
+from indexer.label_rules import check_run_change
 from indexer.limits import (
     CURSOR_CHARACTERS_MAX,
     LINEAGE_DEPTH_DEFAULT,
@@ -86,6 +87,8 @@ async def change_run(parts: Parts, call: Call) -> Answer:
     """Changes what is said of a run, and ends it."""
     patch: RunPatch = call.body
     run_id = _run(call)
+    # What cannot be said is refused before the run is ended.
+    check_run_change(patch.change)
     run = await parts.workspace.run(run_id)
     if patch.state is not None:
         run = await parts.workspace.finish_run(run_id, RunState(patch.state))
