@@ -147,7 +147,7 @@ def origins_of(rows: pa.Table, sources: Sequence[SourceRef]) -> pa.Array:
         if not source.mount:
             origins = pa.repeat(source.uri, rows.num_rows)
             continue
-        below = source.mount.encode() + b"/"
+        below = source.path_prefix
         if highest < below or (lowest > below and not lowest.startswith(below)):
             continue
         origins = pc.if_else(pc.starts_with(paths, below), source.uri, origins)
