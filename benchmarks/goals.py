@@ -16,6 +16,7 @@ from benchmarks.results import Measurement
 
 OURS: Final = "indexer snapshot"
 OVER_HTTP: Final = "POST /api/v1/snapshots"
+OVER_HTTP_QUERY: Final = "POST …/query"
 OUR_HEAD: Final = "Store.head"
 AIOBOTOCORE_HEAD: Final = "aiobotocore head_object"
 OBSTORE_HEAD: Final = "obstore head_async"
@@ -24,6 +25,7 @@ ONE_THREAD: Final = "file store, 1 thread"
 TWO_THREADS: Final = "file store, 2 threads"
 FIRST: Final = "first snapshot"
 SECOND: Final = "second snapshot"
+OUR_DIFF: Final = "Workspace.diff"
 MEGABYTE: Final = 1e6
 
 
@@ -149,6 +151,13 @@ def _folders(found: Sequence[Measurement]) -> Iterator[Outcome]:
         yield Outcome("folders", text, 1e3 * one.figures["page_s"], "ms", "at most", 100)
 
 
+def _query(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for one in found:
+        if one.tool == OVER_HTTP_QUERY:
+            text = str(one.workload["query"])
+            yield Outcome("query", text, one.figures["wall_s"], "s", "at most", 2)
+
+
 def _crowd(found: Sequence[Measurement]) -> Iterator[Outcome]:
     for one in found:
         status_ms, lag_ms = (1e3 * one.figures[name] for name in ("status_p99_s", "lag_p99_s"))
@@ -189,6 +198,20 @@ def _enrich(found: Sequence[Measurement]) -> Iterator[Outcome]:
     yield Outcome("enrich", "bytes read again to those that changed", ratio, "x", "at most", 1)
 
 
+def _diff(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for one in found:
+        if one.tool != OUR_DIFF:
+            continue
+        shape, place = one.workload["shape"], one.workload["place"]
+        is_together = "folder" in place
+        wall_s, bound_s = one.figures["wall_s"], 1 if is_together else 3
+        yield Outcome("diff", f"{shape}: {place}", wall_s, "s", "at most", bound_s)
+        if is_together:
+            share = 100 * one.figures["shards_read"] / one.figures["shards"]
+            text = f"{shape}: {place}, shards read"
+            yield Outcome("diff", text, share, "%", "at most", 5)
+
+
 GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = {
     "minio": _minio,
     "margin": _margin,
@@ -197,10 +220,12 @@ GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = 
     "memory": _memory,
     "tracking": _tracking,
     "folders": _folders,
+    "query": _query,
     "crowd": _crowd,
     "heads": _heads,
     "checksums": _checksums,
     "enrich": _enrich,
+    "diff": _diff,
 }
 
 

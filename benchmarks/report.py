@@ -21,6 +21,9 @@ COLUMNS: Final = (
     ("requests", "requests", 0, 1.0),
     ("objects read", "checksums_read", 0, 1.0),
     ("MB read", "bytes_read", 2, MEGABYTE),
+    ("changes", "changes", 0, 1.0),
+    ("shards", "shards", 0, 1.0),
+    ("shards read", "shards_read", 0, 1.0),
     ("page ms", "page_s", 1, 1e-3),
     ("status calls", "status_calls", 0, 1.0),
     ("p50 ms", "status_p50_s", 1, 1e-3),
@@ -38,6 +41,7 @@ WORDS: Final = {
     "in_flight": "{} in flight",
     "only_the_first": "the first {:,}",
     "place": "{}",
+    "query": "{}",
     "jobs": "{} jobs",
     "clients": "{} clients",
 }

@@ -51,6 +51,9 @@ class Sizes:
 
     folders_objects: int = 1_000_000
 
+    query_objects: int = 2_000_000
+    query_labels: int = 10_000
+
     heads_objects: int = 10_000
     heads_in_flight: int = 64
 
@@ -69,6 +72,10 @@ class Sizes:
     enrich_objects: int = 20_000
     enrich_object_bytes: int = 10_000
     enrich_changed: int = 200
+
+    diff_shapes: tuple[str, ...] = ("runs", "hex")
+    diff_objects: int = 2_000_000
+    diff_changes: int = 1_000
 
 
 FULL: Final = Sizes()
@@ -96,6 +103,8 @@ QUICK: Final = Sizes(
     crowd_watched_objects=2_000,
     tracking_objects=5_000,
     folders_objects=2_000,
+    query_objects=2_000,
+    query_labels=100,
     heads_objects=300,
     heads_in_flight=8,
     checksums_objects=3,
@@ -108,4 +117,7 @@ QUICK: Final = Sizes(
     enrich_objects=300,
     enrich_object_bytes=1_000,
     enrich_changed=3,
+    diff_shapes=("runs",),
+    diff_objects=40_000,
+    diff_changes=100,
 )

@@ -2,6 +2,7 @@
 
     indexer snapshot | artifact put | ls | show | doctor | completion
             diff                                                            (cli_diff)
+            query | table                                                   (cli_query)
             alias | tag | note | describe | metadata                        (cli_labels)
             runs | lineage                                                  (cli_runs)
             ttl | rm | gc | alias protect | alias unprotect                 (cli_retention)
@@ -31,6 +32,7 @@ from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
 from indexer.cli_diff import diff
 from indexer.cli_labels import alias, describe, metadata, note, tag
+from indexer.cli_query import query, table
 from indexer.cli_retention import gc, protect, rm, ttl, unprotect
 from indexer.cli_runs import lineage, runs
 from indexer.cli_session import (
@@ -118,7 +120,9 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-for each in (diff, alias, tag, note, describe, metadata, runs, lineage, verify, urls):
+for each in (query, table, diff, alias, tag, note, describe, metadata, runs, lineage):
+    cli.add_command(each)
+for each in (verify, urls):
     cli.add_command(each)
 for each in (ttl, rm, gc, serve, jobs):
     cli.add_command(each)
@@ -312,8 +316,8 @@ async def _list_entries(
     version = await workspace.version(ref)
     manifest = await workspace.manifest(version.digest)
     wanted = prefix.encode("utf-8", "surrogateescape")
-    async for table in read_entries(workspace, manifest, wanted):
-        for entry in entries_of(table, manifest.sources):
+    async for rows in read_entries(workspace, manifest, wanted):
+        for entry in entries_of(rows, manifest.sources):
             show_entry(console, entry)
 
 
