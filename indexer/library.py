@@ -21,6 +21,7 @@ from indexer.artifact.results import Result as RowsResult
 from indexer.artifact.verify import ReferenceReport, Selection
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
+from indexer.label_rules import plain
 from indexer.library_diff import COMPARING_THREADS, VersionDiff
 from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
@@ -175,7 +176,7 @@ class Version:
         change = LabelChange(
             notes=notes,
             description=description,
-            metadata=_copied(metadata),
+            metadata=None if metadata is None else plain(metadata),
             tags=None if tags is None else tuple(tags),
             add_tags=tuple(add_tags),
             remove_tags=tuple(remove_tags),
@@ -340,7 +341,7 @@ def snapshot(
         as_of=as_of,
         ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
         description=description,
-        metadata=_copied(metadata),
+        metadata=None if metadata is None else plain(metadata),
         tags=list(tags),
         run=run,
     )
@@ -381,10 +382,6 @@ def _encoded(path: str | bytes) -> bytes:
 def _mounted(mount: str, source: str) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
     return f"{mount}={parse_source(located(source))}"
-
-
-def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if metadata is None else dict(metadata)
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

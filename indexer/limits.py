@@ -174,7 +174,7 @@ GARBAGE_GRACE_S_DEFAULT: Final = 86_400.0
 than any job takes whose shards come from another machine. Those of this one are known."""
 
 GARBAGE_BATCH_FILES: Final = 256
-"""Files that one transaction deletes, while nobody commits: they take some 10 ms."""
+"""Files that one transaction deletes, while nobody commits: they take 20 to 70 ms."""
 
 EXPIRED_BATCH_VERSIONS: Final = 256
 """Versions that one transaction lets go; they take some 50 ms."""

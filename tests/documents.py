@@ -15,10 +15,10 @@ README, COMMAND, SETTINGS = "README.md", "docs/command.md", "docs/settings.md"
 HTTP = "docs/http.md"
 FORMAT, LISTING, CONTRIBUTING = "docs/manifest-format.md", "docs/listing.md", "CONTRIBUTING.md"
 STORES, ENRICHMENT = "docs/stores.md", "docs/enrichment.md"
-LINEAGE = "docs/lineage.md"
+LINEAGE, RETENTION, DIFF = "docs/lineage.md", "docs/retention.md", "docs/diff.md"
 CONTRACT = "docs/store-contract.md"
 OWN = (
-    *(README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, LINEAGE),
+    *(README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, LINEAGE, RETENTION, DIFF),
     *(FORMAT, LISTING, CONTRACT, CONTRIBUTING),
 )
 """Those that are looked at word by word."""

@@ -12,6 +12,7 @@ from tests.doc_checks.check import Checks, Complaints
 from tests.doc_checks.command import commands, options_of
 from tests.documents import (
     CONTRIBUTING,
+    DIFF,
     FORMAT,
     HTTP,
     LINEAGE,
@@ -92,9 +93,9 @@ def data_parses(docs: Documents) -> Complaints:
 
 
 def code_runs(docs: Documents) -> Complaints:
-    """Blocks of Python run, those of one document in order; three need servers or folders."""
+    """Blocks of Python run, those of one document in order; four need servers or folders."""
     for path in OWN:
-        if path not in {README, HTTP, LINEAGE}:
+        if path not in {README, HTTP, LINEAGE, DIFF}:
             try:
                 run_code(docs[path])
             except Exception as error:  # noqa: BLE001 - whatever it is, the document is wrong
