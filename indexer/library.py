@@ -8,7 +8,15 @@ Invariants
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from indexer.artifact.handle import Handle
+from indexer.artifact.links import EntryLink, check_expiry
 from indexer.artifact.results import Comparison
 from indexer.artifact.results import Result as RowsResult
 from indexer.artifact.verify import ReferenceReport, Selection
@@ -23,7 +32,7 @@ from indexer.errors import InvalidSetting
 from indexer.globs import Filters
 from indexer.label_rules import plain
 from indexer.library_diff import COMPARING_THREADS, VersionDiff
-from indexer.limits import LINEAGE_DEPTH_DEFAULT
+from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
 from indexer.protocols import ANYWHERE
 from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
@@ -233,6 +242,41 @@ class Version:
             return self._run(lambda handle: handle.verify_structure())
         selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
         return self._run(lambda handle: handle.verify(selection))
+
+    def urls(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        expires: timedelta | float = LINK_EXPIRES_S_DEFAULT,
+    ) -> Iterator[EntryLink]:
+        """Where the bytes of its entries are fetched from by plain HTTP, in the order of paths.
+
+        A link to S3 or GCS names the recorded version where one was recorded, and is signed by the
+        credentials in use, for as long as `expires` says, in seconds if it is a number; 7 days at
+        most. Links to web servers and files are their URIs.
+        """
+        expires_s = expires.total_seconds() if isinstance(expires, timedelta) else expires
+        selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        whole_s = check_expiry(expires_s)
+        with self._opened() as portal:
+            links: AsyncGenerator[EntryLink] | None = None
+
+            async def following(handle: Handle) -> EntryLink | None:
+                nonlocal links
+                links = links or handle.links(selection, expires_s=whole_s)
+                return await anext(links, None)
+
+            async def close(_: Handle) -> None:
+                if links is not None:
+                    await links.aclose()
+
+            try:
+                while (link := portal.run(following)) is not None:
+                    yield link
+            finally:
+                portal.run(close)
 
     def filesystem(self) -> AbstractFileSystem:
         """Its entries as a read-only file system of fsspec, whose root is the version.

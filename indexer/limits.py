@@ -215,6 +215,10 @@ FILE_BLOCK_BYTES: Final = 4 * MIB
 FILE_SYSTEM_CLOSE_TIMEOUT_S: Final = 5.0
 """How long a process that ends waits for the connections of a file system to be closed."""
 
+LINK_EXPIRES_S_DEFAULT: Final = 3_600
+LINK_EXPIRES_S_MAX: Final = 604_800
+"""How long a signed link holds: S3 and GCS take 7 days at most."""
+
 FAULTS_SHOWN_MAX: Final = 20
 """Faults of one kind that are told one by one; of the others there is the number."""
 

@@ -24,6 +24,8 @@ from indexer.objects import Head, Pin
 from indexer.protocols import (
     Connection,
     Digesting,
+    Link,
+    Linking,
     ListedPage,
     LoneObject,
     OpenedSource,
@@ -145,6 +147,10 @@ class LimitedStore:
     ) -> list[bytes | IndexerError]:
         """See `protocols.Digesting`; threads bound it, not slots."""
         return await cast("Digesting", self._store).digests(objects, algorithm)
+
+    async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
+        """See `protocols.Linking`; one request at most is made for all links of a store."""
+        return await cast("Linking", self._store).link(key, pin, expires_s=expires_s)
 
     def _slot(self, operation: str, limiter: Limiter) -> AbstractAsyncContextManager[Slot]:
         name = (self._backend, operation)
@@ -280,6 +286,11 @@ class RetryingStore:
             if isinstance(one, IndexerError) and one.is_retryable:
                 found[place] = await self._digest_again(objects[place], algorithm)
         return found
+
+    async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
+        """See `protocols.Linking`."""
+        store = cast("Linking", self._store)
+        return await self._retries.call(lambda: store.link(key, pin, expires_s=expires_s))
 
     async def _digest_again(self, wanted: tuple[Key, Pin], algorithm: str) -> bytes | IndexerError:
         async def digest() -> bytes | IndexerError:

@@ -31,6 +31,12 @@ from indexer.wire.jobs import (
 )
 from indexer.wire.retention import GarbageDocument
 from indexer.wire.runs import LineageDocument, RunDocument, RunShown
+from indexer.wire.verification import (
+    FindingDocument,
+    LinkDocument,
+    ReferencesDocument,
+    StructureDocument,
+)
 from tests.doc_checks.check import Checks, Complaints, differences
 from tests.documents import (
     COMMAND,
@@ -158,7 +164,8 @@ PRINTED: tuple[type[msgspec.Struct], ...] = (
     *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument),
     *(ChangeDocument, ChangedFolderDocument, DiffSummaryDocument, ProjectDocument),
     *(ArtifactDocument, AliasDocument, TagDocument, RunDocument, RunShown, LineageDocument),
-    *(GarbageDocument, DoctorDocument, Listening, JobDocument),
+    *(GarbageDocument, FindingDocument, ReferencesDocument, StructureDocument, LinkDocument),
+    *(DoctorDocument, Listening, JobDocument),
 )
 """What the command prints, in the order of the document."""
 
