@@ -387,7 +387,51 @@ URL_LIST_BYTES_MAX: Final = 64 * MIB
 URL_LIST_URLS_MAX: Final = 200_000
 """Of a list of URLs, which is sorted in memory: some 400 bytes each."""
 
+DOWNLOAD_SMALL_BYTES_MAX: Final = MIB
+"""An object of up to so many bytes is held in memory, and written together with others: a thread
+takes some 60 µs for a file, as much as the way to a thread and back."""
+
+DOWNLOAD_RANGE_BYTES: Final = 8 * MIB
+"""An object of more is fetched by ranges; of one that was under way, so much is fetched again."""
+
+DOWNLOAD_RANGES_MAX: Final = 16
+"""Ranges of one object under way at once; one connection to S3 gives some 80 MB/s."""
+
+DOWNLOAD_OBJECTS_MAX: Final = 32
+"""Objects that may be waited for beyond the requests that may be under way, as they are written."""
+
+DOWNLOAD_BYTES_MAX: Final = 64 * MIB
+"""Bytes of objects in memory on their way to the disk."""
+
+DOWNLOAD_WRITE_BYTES: Final = MIB
+"""Bytes of a larger object that are written at once: 0.3 ms, beside which the way to a thread is
+little."""
+
+DOWNLOAD_THREADS_MAX: Final = 8
+"""Threads that write and hash: some are on their way to the disk while others hash."""
+
+DOWNLOAD_BATCH_ENTRIES: Final = 1_000
+"""Entries whose files are looked for in one go of a thread: some 10 ms."""
+
+DOWNLOAD_FAILURES_TOLD_MAX: Final = 1_000
+"""Objects that could not be had which are told one by one; all are counted."""
+
+DOWNLOAD_ESCAPED_TOLD_MAX: Final = 1_000
+"""… and of files that are not named as their entries; all are in a file beside them."""
+
+DOWNLOAD_UNAVAILABLE_MAX: Final = 100
+"""Objects in a row that a server did not give, each tried several times: it is gone."""
+
+TARGET_FOLDERS_OPEN_MAX: Final = 64
+"""Folders of a download that are kept open: entries come folder by folder."""
+
+CACHE_BYTES_MAX_DEFAULT: Final = 10 * 1024 * MIB
+CACHE_OBJECT_SHARE: Final = 8
+"""An object of more than this part of the cache is not kept there."""
+
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
+assert DOWNLOAD_SMALL_BYTES_MAX < DOWNLOAD_RANGE_BYTES
+assert DOWNLOAD_RANGES_MAX * 2 * DOWNLOAD_WRITE_BYTES <= DOWNLOAD_BYTES_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
 assert DATA_FOLDER_LOCK_POLL_S < DATABASE_BUSY_TIMEOUT_S

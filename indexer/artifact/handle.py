@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
+from indexer.artifact.download import DownloadOptions, DownloadResult, Tally, download
 from indexer.artifact.entries import read_entries
 from indexer.artifact.originals import Originals
 from indexer.manifest import Manifest
@@ -56,6 +58,17 @@ class Handle:
     def is_of_moment(self) -> bool:
         """Whether it is as of a moment that was past when it was made."""
         return self.record.as_of is not None
+
+    async def download(
+        self,
+        root: Path,
+        options: DownloadOptions | None = None,
+        *,
+        counters: Counters | None = None,
+        tally: Tally | None = None,
+    ) -> DownloadResult:
+        """Makes files of its objects below a folder. See `artifact.download`."""
+        return await download(self, root, options, counters=counters, tally=tally)
 
     @asynccontextmanager
     async def originals(self, counters: Counters | None = None) -> AsyncIterator[Originals]:
