@@ -2,6 +2,8 @@
 
     version = indexer.snapshot("s3://bucket/prefix/", name="project/artifact")
     for table in indexer.open("project/artifact:latest").entries("train/"): ...
+    with indexer.run(project="project", job_type="train") as run:
+        run.use_artifact("artifact:latest")
 
 Invariants
   * Importing the package loads nothing heavy and does nothing; public names are found when used.
@@ -15,10 +17,22 @@ if TYPE_CHECKING:
     from indexer.client import Client, connect
     from indexer.errors import IndexerError
     from indexer.library import Version, open, snapshot  # noqa: A004 - meant as `indexer.open`
+    from indexer.runs import Artifact, Run, run
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "IndexerError", "Version", "__version__", "connect", "open", "snapshot"]
+__all__ = [
+    "Artifact",
+    "Client",
+    "IndexerError",
+    "Run",
+    "Version",
+    "__version__",
+    "connect",
+    "open",
+    "run",
+    "snapshot",
+]
 
 _HOMES = {
     "Client": "indexer.client",
@@ -27,6 +41,9 @@ _HOMES = {
     "Version": "indexer.library",
     "open": "indexer.library",
     "snapshot": "indexer.library",
+    "Artifact": "indexer.runs",
+    "Run": "indexer.runs",
+    "run": "indexer.runs",
 }
 
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pyarrow as pa
 
+from indexer.artifact.diffs import Diffs
 from indexer.artifact.entries import entries_page
 from indexer.catalog.catalog import Catalog
+from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.doctor import examine
 from indexer.errors import NoSuchVersion
 from indexer.globs import Filters
 from indexer.job import run_job
 from indexer.limits import (
     CATALOG_ROWS_MAX,
+    LINEAGE_DEPTH_DEFAULT,
     OBJECTS_MAX_DEFAULT,
     PAGE_RESULTS_DEFAULT,
     READ_BYTES_MAX,
@@ -35,9 +39,18 @@ from indexer.preview import run_preview
 from indexer.protocols import ANYWHERE, Servers, SourceOptions, Tracker
 from indexer.records import (
     ArtifactRecord,
+    Direction,
     FolderPage,
+    GarbageReport,
+    LabelChange,
+    Lineage,
     Preview,
     ProjectRecord,
+    RunChange,
+    RunLink,
+    RunRecord,
+    RunRequest,
+    RunState,
     ScanSummary,
     Snapshot,
     VersionRecord,
@@ -51,6 +64,7 @@ from indexer.sources import parse_source
 from indexer.telemetry import Counters, new_logger
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.wire.retention import GarbageOrder
 from workers.budget import Budget
 from workers.clock import Clock, SystemClock
 from workers.errors import single_error
@@ -92,11 +106,12 @@ class App:
         self._clock = clock
         self._servers = servers
         self._budget = Budget(READ_BYTES_MAX)
+        self._diffs = Diffs(self, threads)
 
     # --- snapshots
 
     async def snapshot(self, order: SnapshotOrder, counters: Counters | None = None) -> Snapshot:
-        return await self.run(*self.read_order(order), counters)
+        return await self.make_snapshot(*self.read_order(order), counters)
 
     def read_order(self, order: SnapshotOrder) -> tuple[SnapshotRequest, SourceOptions]:
         """What an order asks for, with what holds here where it leaves something open.
@@ -117,10 +132,15 @@ class App:
             checksum=order.checksum or defaults.checksum,
             heads=order.heads,
             as_of=order.as_of,
+            ttl=order.ttl,
+            description=order.description,
+            metadata=order.metadata,
+            tags=tuple(order.tags),
+            run=order.run,
         )
         return request, order.options(defaults.options)
 
-    async def run(
+    async def make_snapshot(
         self,
         request: SnapshotRequest,
         options: SourceOptions,
@@ -130,12 +150,13 @@ class App:
         """Lists what the request names and commits it. See `job.run_job`."""
         counters = counters or Counters()
         log = self._log.bind(job=str(request.name), source=request.title)
-        snapshot = await run_job(
-            request,
-            self._servers.reach(options, counters),
-            self._tools(counters),
-            request_id or uuid4().hex,
-        )
+        with self.catalog.leases.hold():
+            snapshot = await run_job(
+                request,
+                self._servers.reach(options, counters),
+                self._tools(counters),
+                request_id or uuid4().hex,
+            )
         log.info("committed", ref=snapshot.result.version.ref, created=snapshot.result.created)
         return snapshot
 
@@ -181,9 +202,20 @@ class App:
         return await self.catalog.reader.artifacts(project, after=after, limit=limit)
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        tag: str | None = None,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        return await self.catalog.reader.versions(name, after=after, limit=limit)
+        return await self.catalog.reader.versions(
+            name, after=after, limit=limit, tag=tag, deleted=deleted
+        )
+
+    async def artifact(self, name: ArtifactName) -> ArtifactRecord:
+        return await self.catalog.reader.artifact(name)
 
     async def version(self, ref: VersionRef) -> VersionRecord:
         return await self.catalog.reader.version(ref.name, ref.selector)
@@ -203,8 +235,11 @@ class App:
     async def manifest(self, digest: str) -> Manifest:
         return await self.catalog.tracker.manifest(digest)
 
+    async def root(self, digest: str) -> bytes:
+        return await self.catalog.tracker.root(digest)
+
     async def shard(self, digest: str) -> pa.Table:
-        return await self.catalog.content.shard(digest)
+        return await self.catalog.tracker.shard(digest)
 
     async def children(
         self,
@@ -226,6 +261,31 @@ class App:
     ) -> FolderPage:
         return await entries_page(self, await self.manifest(version.digest), prefix, after, limit)
 
+    async def diff(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        kind: ChangeKind | None = None,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> DiffPage:
+        found = await self._diffs.of(old.digest, new.digest, prefix)
+        return await found.page(() if kind is None else (kind,), after, limit)
+
+    async def diff_folders(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> ChangedFolderPage:
+        found = await self._diffs.of(old.digest, new.digest, prefix)
+        return await found.folders(after, limit)
+
     async def set_alias(
         self, name: ArtifactName, alias: str, number: int, *, expect: int | None = ANYWHERE
     ) -> VersionRecord:
@@ -236,10 +296,92 @@ class App:
     ) -> VersionRecord:
         return await self.catalog.labels.remove_alias(name, alias, expect=expect)
 
-    async def set_notes(
-        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    async def change_version(
+        self,
+        name: ArtifactName,
+        number: int,
+        change: LabelChange,
+        *,
+        expect: VersionRecord | None = None,
     ) -> VersionRecord:
-        return await self.catalog.labels.set_notes(name, number, notes, expect=expect)
+        return await self.catalog.labels.change_version(name, number, change, expect=expect)
+
+    async def describe_artifact(self, name: ArtifactName, description: str) -> ArtifactRecord:
+        await self.catalog.labels.describe_artifact(name, description)
+        return await self.artifact(name)
+
+    # --- runs
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        return await self.tracker.start_run(request)
+
+    async def run(self, run_id: str) -> RunRecord:
+        return await self.tracker.run(run_id)
+
+    async def runs(
+        self,
+        project: str,
+        *,
+        job_type: str | None = None,
+        after: str | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+    ) -> list[RunRecord]:
+        return await self.catalog.runs.runs(project, job_type=job_type, after=after, limit=limit)
+
+    async def change_run(self, run_id: str, change: RunChange) -> RunRecord:
+        return await self.catalog.runs.change(run_id, change)
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        return await self.tracker.finish_run(run_id, state)
+
+    async def use(self, ref: VersionRef, run_id: str, use_as: str | None = None) -> VersionRecord:
+        return await self.catalog.runs.use(ref, run_id, use_as)
+
+    async def inputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        return await self.catalog.runs.inputs(run_id, after=after, limit=limit)
+
+    async def outputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        return await self.catalog.runs.outputs(run_id, after=after, limit=limit)
+
+    async def lineage(
+        self,
+        ref: VersionRef,
+        *,
+        direction: Direction = "both",
+        depth: int = LINEAGE_DEPTH_DEFAULT,
+    ) -> Lineage:
+        return await self.catalog.reader.lineage(ref.name, ref.selector, direction, depth)
+
+    # --- what goes
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        return await self.catalog.reader.protected_aliases(name)
+
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        return await self.catalog.retention.set_expiry(name, number, expires_at)
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        return await self.catalog.retention.protect_alias(name, alias, protected=protected)
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        return await self.catalog.retention.remove(name, number)
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        report = await self.catalog.garbage.collect(order.grace_s, is_dry_run=order.dry_run)
+        if not report.is_dry_run:
+            total = report.total
+            self._log.info(
+                "garbage", expired=len(report.expired), files=total.files, bytes=total.size_bytes
+            )
+        return report
 
 
 @asynccontextmanager
@@ -308,7 +450,7 @@ async def open_daemon(
     with single_error():
         async with (
             Service.open(
-                run=app.run,
+                run=app.make_snapshot,
                 outcome=app.tracker.outcome,
                 clock=clock,
                 log=log,

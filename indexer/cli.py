@@ -1,6 +1,12 @@
 """The command: arguments in, results on standard output, one sentence and an exit code on errors.
 
-    indexer snapshot | artifact put | ls | show | alias | note | doctor | serve | jobs | completion
+    indexer snapshot | artifact put | ls | show | doctor | completion
+            diff                                                            (cli_diff)
+            download                                                        (cli_download)
+            alias | tag | note | describe | metadata                        (cli_labels)
+            runs | lineage                                                  (cli_runs)
+            ttl | rm | gc | alias protect | alias unprotect                 (cli_retention)
+            serve | jobs                                                    (cli_daemon)
 
 Invariants
   * Standard output is data; progress, logs and errors go to standard error.
@@ -23,7 +29,23 @@ import click
 from indexer import __version__
 from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
-from indexer.cli_session import Command, NobodyReads, Session, common, connection, with_session
+from indexer.cli_diff import diff
+from indexer.cli_download import download
+from indexer.cli_labels import alias, describe, metadata, note, tag
+from indexer.cli_retention import gc, protect, rm, ttl, unprotect
+from indexer.cli_runs import lineage, runs
+from indexer.cli_session import (
+    Command,
+    NobodyReads,
+    Session,
+    common,
+    connection,
+    find_version,
+    mapping_of,
+    show_version,
+    with_session,
+)
+from indexer.cli_verify import verify
 from indexer.errors import IndexerError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -43,9 +65,9 @@ def main() -> None:
         # Names and notes are any Unicode, and what reads them may take ASCII alone.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        cli.main(prog_name="indexer", standalone_mode=False)
+        # What a command returns is the code that it left with, if it left early.
+        code = cli.main(prog_name="indexer", standalone_mode=False) or 0
         sys.stdout.flush()
-        code = 0
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -97,8 +119,12 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-cli.add_command(serve)
-cli.add_command(jobs)
+for each in (diff, download, alias, tag, note, describe, metadata, runs, lineage, verify):
+    cli.add_command(each)
+for each in (ttl, rm, gc, serve, jobs):
+    cli.add_command(each)
+for each in (protect, unprotect):
+    alias.add_command(each)
 
 
 def snapshot_options(command: Command) -> Command:
@@ -114,12 +140,17 @@ def snapshot_options(command: Command) -> Command:
                          help="With more objects: fail, or keep the first N.  [error]"),
             click.option("--allow-empty", is_flag=True, help="Record a version without entries."),
             click.option("--notes", metavar="TEXT", help="Notes on the version."),
+            click.option("--description", metavar="TEXT", help="What the version is."),
+            click.option("--metadata", metavar="JSON", help="What else it has, or @FILE of that."),
+            click.option("--tag", "tags", multiple=True, metavar="T", help="Tag of the version."),
+            click.option("--run", metavar="RUN", help="Run that makes it.  [one of its own]"),
             click.option("--include", multiple=True, metavar="GLOB", help="Keep what matches."),
             click.option("--exclude", multiple=True, metavar="GLOB", help="Leave that out."),
             click.option("--checksum", type=click.Choice(CHECKSUMS),
                          help="What to record of objects' bytes.  [none; md5 of files]"),
             click.option("--heads", is_flag=True, help="Ask each object for its version id."),
             click.option("--as-of", metavar="TIME", help="Record the state at that moment."),
+            click.option("--ttl", metavar="TIME", help="Let it expire after that, such as 30d."),
             click.option("--dry-run", "is_dry_run", is_flag=True, help="Show what would be kept."),
             click.option("--in-flight", type=int, metavar="N", help="Most requests at once.  [64]"),
             click.option("--requests-per-s", type=int, metavar="N", help="Most requests a second."),
@@ -163,14 +194,17 @@ def _snapshot(
     *,
     type_: str | None,
     aliases: tuple[str, ...],
+    tags: tuple[str, ...],
+    metadata: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     as_of: str | None,
+    ttl: str | None,
     to: str | None,
     is_dry_run: bool,
     **fields: Any,
 ) -> None:
-    from indexer.places import moment_of, order_of
+    from indexer.places import duration_of, moment_of, order_of
     from indexer.telemetry import Counters
     from indexer.views import document, show_preview, show_snapshot
     from indexer.wire.jobs import SnapshotDocument
@@ -181,9 +215,12 @@ def _snapshot(
         sources,
         type=type_,
         aliases=list(aliases),
+        tags=list(tags),
+        metadata=None if metadata is None else mapping_of("metadata", metadata),
         include=list(include),
         exclude=list(exclude),
         as_of=None if as_of is None else moment_of(as_of),
+        ttl_s=None if ttl is None else round(duration_of(ttl).total_seconds()),
         **fields,
     )
     counters = Counters()
@@ -212,15 +249,24 @@ def _snapshot(
 @cli.command(short_help="List projects, artifacts, versions or entries.")
 @click.argument("target", metavar="[PROJECT[/ARTIFACT[:VERSION]]]", required=False)
 @click.option("--prefix", metavar="P", default="", help="Only entries whose paths start with P.")
+@click.option("--tag", metavar="T", help="Only versions with the tag T.")
+@click.option("--deleted", is_flag=True, help="With versions that were deleted.")
 @common
 @with_session
-def ls(session: Session, target: str | None, prefix: str) -> None:
+def ls(
+    session: Session, target: str | None, prefix: str, tag: str | None, *, deleted: bool
+) -> None:
     """List projects, a project's artifacts, an artifact's versions, or a version's entries."""
     from indexer import views
     from indexer.references import parse_name, parse_project, parse_reference
 
     console = session.console
-    if target is not None and (":" in target or "@" in target):
+    is_version = target is not None and (":" in target or "@" in target)
+    if (tag is not None or deleted) and (target is None or "/" not in target or is_version):
+        raise InvalidSetting(
+            "--tag and --deleted select versions: name an artifact, as in project/artifact."
+        )
+    if target is not None and is_version:
         session.run(partial(_list_entries, console, parse_reference(target), prefix))
         return
     if prefix:
@@ -228,7 +274,8 @@ def ls(session: Session, target: str | None, prefix: str) -> None:
     if target is None:
         views.show_projects(console, session.run(_projects))
     elif "/" in target:
-        views.show_versions(console, session.run(partial(_versions, parse_name(target))))
+        found = session.run(partial(_versions, parse_name(target), tag, deleted=deleted))
+        views.show_versions(console, found)
     else:
         views.show_artifacts(console, session.run(partial(_artifacts, parse_project(target))))
 
@@ -247,10 +294,13 @@ async def _artifacts(project: str, workspace: Workspace) -> list[ArtifactRecord]
     )
 
 
-async def _versions(name: ArtifactName, workspace: Workspace) -> list[VersionRecord]:
+async def _versions(
+    name: ArtifactName, tag: str | None, workspace: Workspace, *, deleted: bool
+) -> list[VersionRecord]:
     from indexer.workspace import collect
 
-    return await collect(partial(workspace.versions, name), lambda version: version.number)
+    read = partial(workspace.versions, name, tag=tag, deleted=deleted)
+    return await collect(read, lambda one: one.number)
 
 
 async def _list_entries(
@@ -274,76 +324,7 @@ async def _list_entries(
 @with_session
 def show(session: Session, ref: str) -> None:
     """Show what is known of the version REF."""
-    _show(session, session.run(partial(_version, ref)))
-
-
-@cli.command()
-@click.argument("ref")
-@click.argument("text")
-@common
-@with_session
-def note(session: Session, ref: str, text: str) -> None:
-    """Replace the notes on the version REF."""
-
-    async def write(workspace: Workspace) -> VersionRecord:
-        version = await _version(ref, workspace)
-        return await workspace.set_notes(version.name, version.number, text)
-
-    _show(session, session.run(write))
-
-
-@cli.group()
-def alias() -> None:
-    """Names that move from version to version."""
-
-
-@alias.command("set")
-@click.argument("ref")
-@click.argument("name")
-@common
-@with_session
-def alias_set(session: Session, ref: str, name: str) -> None:
-    """Let the alias NAME mean the version REF."""
-    from indexer.references import parse_alias
-
-    wanted = parse_alias(name)
-
-    async def move(workspace: Workspace) -> VersionRecord:
-        version = await _version(ref, workspace)
-        return await workspace.set_alias(version.name, wanted, version.number)
-
-    _show(session, session.run(move))
-
-
-@alias.command("remove")
-@click.argument("artifact", metavar="PROJECT/ARTIFACT")
-@click.argument("name")
-@common
-@with_session
-def alias_remove(session: Session, artifact: str, name: str) -> None:
-    """Take the alias NAME away from an artifact."""
-    from indexer.references import parse_alias, parse_name
-
-    owner, wanted = parse_name(artifact), parse_alias(name)
-    _show(session, session.run(lambda workspace: workspace.remove_alias(owner, wanted)))
-
-
-@alias.command("ls")
-@click.argument("artifact", metavar="PROJECT/ARTIFACT")
-@common
-@with_session
-def alias_ls(session: Session, artifact: str) -> None:
-    """List an artifact's aliases and the versions that they mean."""
-    from indexer.references import parse_name
-
-    owner = parse_name(artifact)
-    found: dict[str, int] = session.run(lambda workspace: workspace.aliases(owner))
-    pairs = [(name, f"{owner}:v{number}") for name, number in found.items()]
-    if session.console.is_json:
-        for name, ref in pairs:
-            session.console.record({"alias": name, "ref": ref})
-    else:
-        session.console.table(("ALIAS", "VERSION"), pairs)
+    show_version(session, session.run(partial(find_version, ref)))
 
 
 @cli.command(short_help="Check how a source is reached.")
@@ -379,19 +360,3 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(cli, {}, "indexer", "_INDEXER_COMPLETE").source())
-
-
-async def _version(ref: str, workspace: Workspace) -> VersionRecord:
-    from indexer.references import parse_reference
-
-    return await workspace.version(parse_reference(ref))
-
-
-def _show(session: Session, version: VersionRecord) -> None:
-    from indexer.views import document, show_version
-    from indexer.wire.artifacts import VersionDocument
-
-    if session.console.is_json:
-        session.console.record(document(VersionDocument.of(version)))
-    else:
-        show_version(session.console, version)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from indexer.client import Client
     from indexer.config import Settings
     from indexer.console import Console
+    from indexer.records import VersionRecord
     from indexer.workspace import Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,6 +50,19 @@ def connection(command: Command) -> Command:
             click.option("--request-payer", type=click.Choice(["requester"])),
             click.option("--user-project", metavar="P", help="Google project that pays."),
             click.option("--symlinks", type=click.Choice(["skip", "inside", "follow"])),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def selecting(command: Command) -> Command:
+    """The options by which entries are selected."""
+    for option in reversed(
+        (
+            click.option("--prefix", metavar="P", default="", help="Only paths that start with P."),
+            click.option("--include", multiple=True, metavar="GLOB", help="Only what matches."),
+            click.option("--exclude", multiple=True, metavar="GLOB", help="Not what matches."),
         )
     ):
         command = option(command)
@@ -122,6 +138,47 @@ class Session:
                 return await function(client)
 
         return run_command(run())
+
+
+async def find_version(ref: str, workspace: Workspace) -> VersionRecord:
+    """The version that REF names. Raises `InvalidReference`, `NoSuchVersion`."""
+    from indexer.references import parse_reference
+
+    return await workspace.version(parse_reference(ref))
+
+
+def show_version(session: Session, version: VersionRecord) -> None:
+    """Shows what is known of a version."""
+    from indexer import views
+    from indexer.wire.artifacts import VersionDocument
+
+    if session.console.is_json:
+        session.console.record(views.document(VersionDocument.of(version)))
+    else:
+        views.show_version(session.console, version)
+
+
+def mapping_of(what: str, text: str) -> dict[str, Any]:
+    """The JSON object that a user writes, or that is in the file after an @.
+
+    Raises `InvalidSetting`.
+    """
+    try:
+        found = json.loads(Path(text[1:]).read_bytes() if text.startswith("@") else text)
+    except OSError as error:
+        raise InvalidSetting(
+            f"the {what} cannot be read from {text[1:]}: {error.strerror}."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidSetting(
+            f"the {what} is no JSON ({error}): write an object, or @ and the name of a file that "
+            f"holds one."
+        ) from None
+    if not isinstance(found, dict):
+        raise InvalidSetting(
+            f'the {what} is no JSON object: write one, as in {{"split": "train"}}.'
+        )
+    return found
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:

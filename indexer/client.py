@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -22,11 +23,20 @@ from uuid import uuid4
 import msgspec
 import pyarrow as pa
 
+from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
+from indexer.commit_rules import check_labels
 from indexer.content import decode_shard
-from indexer.errors import CommitConflict, CorruptContent, IndexerError
+from indexer.errors import CorruptContent, IndexerError
+from indexer.label_rules import (
+    check_change,
+    check_description,
+    check_run_change,
+    check_use_as,
+)
 from indexer.limits import (
     CATALOG_ROWS_MAX,
     JOB_CANCEL_TIMEOUT_S,
+    LINEAGE_DEPTH_DEFAULT,
     PAGE_RESULTS_DEFAULT,
     PAGE_RESULTS_MAX,
 )
@@ -34,20 +44,34 @@ from indexer.manifest import Manifest, read_manifest
 from indexer.protocols import ANYWHERE, Servers, SourceOptions
 from indexer.records import (
     ArtifactRecord,
+    Direction,
     FolderPage,
+    GarbageReport,
+    LabelChange,
+    Lineage,
     Preview,
     ProjectRecord,
+    RunChange,
+    RunLink,
+    RunRecord,
+    RunRequest,
+    RunState,
     ScanSummary,
     Snapshot,
+    StructureReport,
     VersionRecord,
 )
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_server
 from indexer.remote import Remote
 from indexer.telemetry import Counters, new_logger
+from indexer.trackers.remote import RemoteTracker
 from indexer.wire.artifacts import (
     AliasList,
     AliasOrder,
+    AliasPatch,
+    ArtifactDocument,
     ArtifactPage,
+    ArtifactPatch,
     EntryPage,
     ProjectPage,
     ScanPage,
@@ -56,6 +80,7 @@ from indexer.wire.artifacts import (
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
+from indexer.wire.diff import DiffDocument, DiffFoldersDocument
 from indexer.wire.jobs import (
     DoctorDocument,
     DoctorOrder,
@@ -64,6 +89,9 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from indexer.wire.retention import GarbageDocument, GarbageOrder
+from indexer.wire.runs import LineageDocument, LinkPage, RunDocument, RunPage, RunPatch, UseOrder
+from indexer.wire.verification import StructureDocument
 from workers.clock import SystemClock
 from workers.threads import Threads
 
@@ -78,6 +106,7 @@ class Client:
     ) -> None:
         self._remote = remote
         self._threads = threads
+        self._tracker = RemoteTracker(remote)
         self._options = options
         self._log = log
 
@@ -159,18 +188,31 @@ class Client:
         return [one.record() for one in page.results]
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        tag: str | None = None,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        query = _page(None if after is None else str(after), limit)
+        query = {**_page(_text(after), limit), "tag": tag, "deleted": "true" if deleted else None}
         page = await self._remote.get(f"{_path(name)}/versions", VersionPage, query)
         return [one.record() for one in page.results]
 
     async def version(self, ref: VersionRef) -> VersionRecord:
         return (await self._remote.get(_version_path(ref), VersionDocument)).record()
 
+    async def artifact(self, name: ArtifactName) -> ArtifactRecord:
+        return (await self._remote.get(_path(name), ArtifactDocument)).record()
+
     async def aliases(self, name: ArtifactName) -> dict[str, int]:
         found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
         return {one.alias: int(one.ref.rpartition(":v")[2]) for one in found.results}
+
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        found = await self._remote.get(f"{_path(name)}/aliases", AliasList)
+        return frozenset(one.alias for one in found.results if one.protected)
 
     async def scans(
         self, ref: VersionRef, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
@@ -192,12 +234,20 @@ class Client:
         ) as servers:
             yield servers
 
+    async def root(self, digest: str) -> bytes:
+        return await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
+
     async def manifest(self, digest: str) -> Manifest:
-        root = await self._remote.get_bytes(f"/manifests/{_segment(digest)}")
+        root = await self.root(digest)
         manifest = read_manifest(root)
         if manifest.digest != digest:
             raise CorruptContent(f"{self.url} gave another manifest than {digest}.")
         return manifest
+
+    async def prove(self, ref: VersionRef) -> StructureReport:
+        """What the daemon proves of a version. `Handle.verify_structure` does it here instead."""
+        path = f"{_version_path(ref)}/verify"
+        return (await self._remote.get(path, StructureDocument)).record()
 
     async def shard(self, digest: str) -> pa.Table:
         data = await self._remote.get_bytes(f"/shards/{_segment(digest)}")
@@ -244,6 +294,31 @@ class Client:
         )
         return FolderPage(tuple(one.record() for one in page.results), read_cursor(page.next))
 
+    async def diff(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        kind: ChangeKind | None = None,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> DiffPage:
+        query = _diff_query(new, prefix, after, limit) | {"kind": kind and str(kind)}
+        return (await self._remote.get(_diff_path(old), DiffDocument, query)).record()
+
+    async def diff_folders(
+        self,
+        old: VersionRecord,
+        new: VersionRecord,
+        prefix: bytes = b"",
+        *,
+        after: bytes | None = None,
+        limit: int = PAGE_RESULTS_DEFAULT,
+    ) -> ChangedFolderPage:
+        path, query = f"{_diff_path(old)}/folders", _diff_query(new, prefix, after, limit)
+        return (await self._remote.get(path, DiffFoldersDocument, query)).record()
+
     # --- what may change
 
     async def set_alias(
@@ -262,19 +337,107 @@ class Client:
         path = f"{_path(name)}/aliases/{_segment(alias)}"
         return await self._change("DELETE", path, None, _alias_headers(expect))
 
-    async def set_notes(
-        self, name: ArtifactName, number: int, notes: str, *, expect: str | None = None
+    async def change_version(
+        self,
+        name: ArtifactName,
+        number: int,
+        change: LabelChange,
+        *,
+        expect: VersionRecord | None = None,
     ) -> VersionRecord:
         path = f"{_path(name)}/versions/v{number}"
+        check_change(change)
         headers = {}
         if expect is not None:
             seen, tag = await self._remote.get_tagged(path, VersionDocument)
-            if seen.notes != expect:
-                raise CommitConflict(
-                    f"the notes on {name}:v{number} were changed meanwhile. Look again, and repeat."
-                )
+            check_labels(seen.record(), expect)
             headers = {"If-Match": tag}
-        return await self._change("PATCH", path, VersionPatch(notes=notes), headers)
+        return await self._change("PATCH", path, VersionPatch.of(change), headers)
+
+    async def describe_artifact(self, name: ArtifactName, description: str) -> ArtifactRecord:
+        check_description(description)
+        order = ArtifactPatch(description=description)
+        return (await self._remote.send("PATCH", _path(name), ArtifactDocument, order)).record()
+
+    # --- runs
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        return await self._tracker.start_run(request)
+
+    async def run(self, run_id: str) -> RunRecord:
+        return await self._tracker.run(run_id)
+
+    async def runs(
+        self,
+        project: str,
+        *,
+        job_type: str | None = None,
+        after: str | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+    ) -> list[RunRecord]:
+        query = {**_page(after, limit), "job_type": job_type}
+        page = await self._remote.get(f"/projects/{_segment(project)}/runs", RunPage, query)
+        return [one.record() for one in page.results]
+
+    async def change_run(self, run_id: str, change: RunChange) -> RunRecord:
+        # What JSON cannot hold must not be sent as something else.
+        check_run_change(change)
+        order = RunPatch(name=change.name, config=change.config, notes=change.notes)
+        path = f"/runs/{_segment(run_id)}"
+        return (await self._remote.send("PATCH", path, RunDocument, order)).record()
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        return await self._tracker.finish_run(run_id, state)
+
+    async def use(self, ref: VersionRef, run_id: str, use_as: str | None = None) -> VersionRecord:
+        if use_as is not None:
+            check_use_as(use_as)
+        # Asked twice, an alias might mean another version the second time.
+        version = await self.version(ref)
+        order = UseOrder(ref=version.ref, use_as=use_as)
+        path = f"/runs/{_segment(run_id)}/inputs"
+        return await self._remote.repeated(lambda: self._change("POST", path, order, {}))
+
+    async def inputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        path, query = f"/runs/{_segment(run_id)}/inputs", _page(_text(after), limit)
+        return [one.record() for one in (await self._remote.get(path, LinkPage, query)).results]
+
+    async def outputs(
+        self, run_id: str, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+    ) -> list[RunLink]:
+        path, query = f"/runs/{_segment(run_id)}/outputs", _page(_text(after), limit)
+        return [one.record() for one in (await self._remote.get(path, LinkPage, query)).results]
+
+    async def lineage(
+        self,
+        ref: VersionRef,
+        *,
+        direction: Direction = "both",
+        depth: int = LINEAGE_DEPTH_DEFAULT,
+    ) -> Lineage:
+        path = f"{_path(ref.name)}/versions/{_segment(ref.selector)}/lineage"
+        query = {"direction": direction, "depth": depth}
+        return (await self._remote.get(path, LineageDocument, query)).record()
+
+    async def set_expiry(
+        self, name: ArtifactName, number: int, expires_at: datetime | None
+    ) -> VersionRecord:
+        path = f"{_path(name)}/versions/v{number}"
+        return await self._change("PATCH", path, VersionPatch(expires_at=expires_at), {})
+
+    async def protect_alias(
+        self, name: ArtifactName, alias: str, *, protected: bool
+    ) -> VersionRecord:
+        path = f"{_path(name)}/aliases/{_segment(alias)}"
+        return await self._change("PATCH", path, AliasPatch(protected=protected), {})
+
+    async def remove_version(self, name: ArtifactName, number: int) -> VersionRecord:
+        return await self._change("DELETE", f"{_path(name)}/versions/v{number}", None, {})
+
+    async def collect_garbage(self, order: GarbageOrder) -> GarbageReport:
+        return (await self._remote.send("POST", "/gc", GarbageDocument, order)).record()
 
     async def _change(
         self, method: str, path: str, order: msgspec.Struct | None, headers: dict[str, str]
@@ -302,6 +465,26 @@ async def connect(
 
 def _page(after: str | None, limit: int) -> dict[str, str | int | None]:
     return {"after": None if after is None else cursor_after(after), "limit": limit}
+
+
+def _diff_path(old: VersionRecord) -> str:
+    """By digest: such answers never change."""
+    return f"{_version_path(VersionRef(old.name, old.digest))}/diff"
+
+
+def _diff_query(
+    new: VersionRecord, prefix: bytes, after: bytes | None, limit: int
+) -> dict[str, str | int | None]:
+    return {
+        "to": str(VersionRef(new.name, new.digest)),
+        "prefix": prefix.decode("utf-8", "surrogateescape") or None,
+        "after": None if after is None else cursor_after(after),
+        "limit": min(limit, PAGE_RESULTS_MAX),
+    }
+
+
+def _text(after: int | None) -> str | None:
+    return None if after is None else str(after)
 
 
 def _path(name: ArtifactName) -> str:

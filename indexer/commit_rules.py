@@ -7,17 +7,35 @@ Invariants
 
 from __future__ import annotations
 
+import secrets
+from datetime import timedelta
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.errors import CommitConflict, CorruptContent, InvalidReference, InvalidSetting
-from indexer.limits import NOTES_CHARACTERS_MAX, REQUEST_ID_CHARACTERS_MAX
+from indexer.errors import (
+    CommitConflict,
+    CorruptContent,
+    InvalidReference,
+    InvalidSetting,
+    RunEnded,
+)
+from indexer.label_rules import check_change
+from indexer.limits import DURATION_S_MAX, REQUEST_ID_CHARACTERS_MAX
 from indexer.manifest import ShardRef
 from indexer.protocols import CommitRequest
-from indexer.records import CommitResult, Consistency, ScanRecord, VersionRecord
-from indexer.references import NAME_PATTERN, ArtifactName, parse_alias
+from indexer.records import (
+    CommitResult,
+    Consistency,
+    LabelChange,
+    RunRecord,
+    RunRequest,
+    RunState,
+    ScanRecord,
+    VersionRecord,
+)
+from indexer.references import NAME_PATTERN, ArtifactName, parse_alias, parse_run
 
 TYPE_DEFAULT: Final = "dataset"
 """An artifact's type where its first commit names none."""
@@ -25,12 +43,17 @@ TYPE_DEFAULT: Final = "dataset"
 LATEST: Final = "latest"
 """The alias of the newest complete version; it moves by itself."""
 
+RUN_ID_BYTES: Final = 8
+
+SNAPSHOT_JOB_TYPE: Final = "snapshot"
+"""The kind of job of a run that is made for a commit which names none."""
+
 
 def check_request(request: CommitRequest) -> None:
     """Checks what a commit names, before anything is done for it.
 
-    Raises `InvalidReference` for a name or alias that cannot be, `InvalidSetting` for notes that
-    are too long.
+    Raises `InvalidReference` for a name, alias, tag or run that cannot be, `InvalidSetting` for
+    labels that are too long.
     """
     assert 0 < len(request.request_id) <= REQUEST_ID_CHARACTERS_MAX
     check_name("project", request.name.project)
@@ -39,8 +62,69 @@ def check_request(request: CommitRequest) -> None:
         check_name("type", request.type)
     for alias in request.aliases:
         parse_alias(alias)
-    if request.notes is not None:
-        check_notes(request.notes)
+    if request.ttl is not None:
+        check_ttl(request.ttl)
+    check_change(change_of(request))
+    if request.run is not None:
+        parse_run(request.run)
+
+
+def change_of(request: CommitRequest) -> LabelChange:
+    """What a commit changes of the labels of the version that it makes or confirms."""
+    return LabelChange(
+        notes=request.notes,
+        description=request.description,
+        metadata=request.metadata,
+        add_tags=tuple(request.tags),
+    )
+
+
+def check_labels(version: VersionRecord, expect: VersionRecord) -> None:
+    """Raises `CommitConflict` unless what is said of a version is what it was when it was read."""
+    if _labels(version) != _labels(expect):
+        raise CommitConflict(
+            f"what is said of {version.ref} was changed meanwhile. Look again, and repeat."
+        )
+
+
+def _labels(version: VersionRecord) -> tuple[object, ...]:
+    return version.notes, version.description, version.metadata, version.tags
+
+
+def new_run_id() -> str:
+    """An id for a run that was given none; no two are the same."""
+    return secrets.token_hex(RUN_ID_BYTES)
+
+
+def check_open(run: RunRecord) -> None:
+    """Raises `RunEnded` for a run that takes nothing more."""
+    if run.state is not RunState.RUNNING:
+        raise RunEnded(
+            f"the run {run.id} has ended ({run.state}) and takes nothing more. Start a new one, or "
+            f"go on with it by starting it with its id."
+        )
+
+
+def has_ended(run: RunRecord, state: RunState) -> bool:
+    """Whether a run that is to end as `state` did so already.
+
+    Raises `RunEnded` for one that ended otherwise.
+    """
+    if run.state not in (state, RunState.RUNNING):
+        raise RunEnded(
+            f"the run {run.id} has ended already, as {run.state}; it cannot end as {state}. Start "
+            f"it with its id to go on with it."
+        )
+    return run.state is state
+
+
+def check_project(run: RunRecord, request: RunRequest) -> None:
+    """Raises `InvalidSetting` for a run to go on with that is of another project."""
+    if run.project != request.project:
+        raise InvalidSetting(
+            f"the run {run.id} is of the project {run.project}, and not of {request.project}. "
+            f"Choose another id."
+        )
 
 
 def check_name(kind: str, text: str) -> None:
@@ -52,15 +136,11 @@ def check_name(kind: str, text: str) -> None:
         )
 
 
-def check_notes(notes: str) -> None:
-    """Raises `InvalidSetting` for notes that are too long or cannot be written as UTF-8."""
-    try:
-        notes.encode()
-    except UnicodeEncodeError:
-        raise InvalidSetting("the notes are not UTF-8; write them in that encoding.") from None
-    if len(notes) > NOTES_CHARACTERS_MAX:
+def check_ttl(ttl: timedelta) -> None:
+    """Raises `InvalidSetting` for a time to live that is none, or that no calendar has."""
+    if not timedelta(0) < ttl <= timedelta(seconds=DURATION_S_MAX):
         raise InvalidSetting(
-            f"the notes have {len(notes):,} characters; at most {NOTES_CHARACTERS_MAX:,} are kept."
+            f"{ttl} is no time to live: give one of some seconds up to 100 years, or none at all."
         )
 
 

@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 from indexer.errors import CorruptContent
 from indexer.page import (
     SCHEMA,
-    is_ascending,
-    paths_of,
+    ascends,
     rows_digest,
     with_all_columns,
     without_null_columns,
@@ -62,13 +61,14 @@ def decode_shard(data: bytes, digest: str) -> pa.Table:
     they do not have the digest.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
+        # Not `read_table`, which goes by way of a data set: that takes three times as long.
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         table = without_null_columns(table.select(SCHEMA.names).cast(SCHEMA).combine_chunks())
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise CorruptContent(f"shard {digest} is not readable: {error}") from error
     if rows_digest(table) != digest:
         raise CorruptContent(f"the rows of shard {digest} do not have that digest")
-    if not is_ascending(paths_of(table)):
+    if not ascends(table):
         raise CorruptContent(f"the rows of shard {digest} are not in key order")
     return table
 
@@ -134,4 +134,7 @@ class ContentStore:
         try:
             return await self._blobs.get(name)
         except FileNotFoundError as error:
-            raise CorruptContent(f"stored content is gone: {name}") from error
+            raise CorruptContent(
+                f"stored content is gone: {name}. Its version expired or was removed meanwhile, or "
+                f"the file was lost: look with 'indexer ls', or snapshot the source again."
+            ) from error

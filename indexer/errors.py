@@ -4,13 +4,16 @@
     ├── UsageError                 what was asked for cannot be done as written      exit 2
     │   ├── InvalidReference       a URI, a REF or a name that cannot be read
     │   ├── InvalidSetting         an option or setting with an impossible value
+    │   ├── Protected              a protected alias would have to move, or loses its version
     │   ├── MissingCredentials     the store wants credentials and none were found
-    │   └── UnusableDataFolder     unwritable, or written by a newer version
+    │   ├── UnusableDataFolder     unwritable, or written by a newer version
+    │   └── RunEnded               a run that takes nothing more
     ├── NotFound                   nothing is there                                  exit 3
     │   ├── NoSuchSource           no such bucket, object or folder; nothing kept
     │   ├── AmbiguousSource        both an object and a folder have the name
     │   ├── NoSuchObject           an object that was listed is gone
     │   ├── NoSuchVersion          no such project, artifact, version or alias
+    │   ├── NoSuchRun              no such run
     │   └── NoSuchJob              the daemon knows of no such job
     ├── AccessDenied               the store knows us and says no                    exit 3
     │   └── VersionsDenied         … to a listing of versions                       exit 3
@@ -75,6 +78,12 @@ class InvalidSetting(UsageError):
     kind = "invalid-setting"
 
 
+class Protected(UsageError):
+    """An alias is protected, and keeps its version."""
+
+    kind = "protected"
+
+
 class MissingCredentials(UsageError):
     """The store wants credentials, and none were found."""
 
@@ -85,6 +94,12 @@ class UnusableDataFolder(UsageError):
     """The data folder cannot be used."""
 
     kind = "unusable-data-folder"
+
+
+class RunEnded(UsageError):
+    """The run has ended."""
+
+    kind = "run-ended"
 
 
 class NotFound(IndexerError):
@@ -116,6 +131,12 @@ class NoSuchVersion(NotFound):
     """There is no such version."""
 
     kind = "no-such-version"
+
+
+class NoSuchRun(NotFound):
+    """There is no such run."""
+
+    kind = "no-such-run"
 
 
 class NoSuchJob(NotFound):

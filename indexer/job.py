@@ -11,21 +11,24 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from indexer.commit_rules import type_of
-from indexer.errors import NoSuchSource
+from indexer.commit_rules import check_open, type_of
+from indexer.errors import CommitConflict, NoSuchSource, NoSuchVersion
 from indexer.keyspace import Key, KeyRange
+from indexer.limits import COMMIT_ATTEMPTS_MAX
 from indexer.manifest import Manifest, ShardRef
 from indexer.pipeline.commit import commit, wanted_of
 from indexer.pipeline.listing import Tile
 from indexer.pipeline.rows import Rows
 from indexer.pipeline.shard import Stretch
 from indexer.pipeline.trigger import SnapshotRequest
-from indexer.protocols import Reach
-from indexer.records import CommitResult, Consistency, ScanRecord, Snapshot
+from indexer.protocols import Reach, Tracker
+from indexer.records import CommitResult, Consistency, ScanRecord, Snapshot, VersionRecord
+from indexer.references import ArtifactName
 from indexer.scan import Before, Scan, SourceScan
 from indexer.slice import SliceTools, assembling
 from indexer.sources import FILE_SCHEME, Source
@@ -41,13 +44,11 @@ async def run_job(
     """
     started_s, started_at = tools.clock.monotonic(), tools.clock.now()
     tracker = tools.tracker
-    parent = await tracker.parent(request.name, partial=False)
+    parent, before = await _find_before(tracker, request.name)
     # Asked again by the commit; a listing in vain is spared by asking now.
     type_of(request.name, parent.type if parent else None, request.type)
-    before = None
-    if parent is not None:
-        manifest = await tracker.manifest(parent.digest)
-        before = Before(manifest, parent.checksum, parent.seen_at)
+    if request.run is not None:
+        check_open(await tracker.run(request.run))
     scans, shards = await _scan_all(request, reach, tools, before)
     manifest = _manifest(request, scans, shards)
     record = _record(request, scans, started_at, tools)
@@ -78,6 +79,23 @@ def snapshot_of(
         requests=counters.requests,
         elapsed_s=elapsed_s,
         warnings=tuple(warnings),
+    )
+
+
+async def _find_before(
+    tracker: Tracker, name: ArtifactName
+) -> tuple[VersionRecord | None, Before | None]:
+    """The version before, and what is used of it. One that is deleted meanwhile was none."""
+    for _ in range(COMMIT_ATTEMPTS_MAX):
+        parent = await tracker.parent(name, partial=False)
+        if parent is None:
+            return None, None
+        with suppress(NoSuchVersion):
+            manifest = await tracker.manifest(parent.digest)
+            return parent, Before(manifest, parent.checksum, parent.seen_at)
+    raise CommitConflict(
+        f"the newest version of {name} was deleted {COMMIT_ATTEMPTS_MAX} times in a row while it "
+        f"was looked at. Try again."
     )
 
 

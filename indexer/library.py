@@ -7,23 +7,45 @@ Invariants
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+from indexer.artifact.cache import CacheMode
+from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally
 from indexer.artifact.handle import Handle
-from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
-from indexer.records import VersionRecord
+from indexer.artifact.verify import ReferenceReport, Selection
+from indexer.console import Console
+from indexer.errors import InvalidSetting
+from indexer.globs import Filters
+from indexer.library_diff import COMPARING_THREADS, VersionDiff
+from indexer.limits import LINEAGE_DEPTH_DEFAULT
+from indexer.places import (
+    Place,
+    cache_of,
+    defaults_of,
+    download_folder_of,
+    open_workspace,
+    order_of,
+    place_of,
+    settings_of,
+)
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
-from indexer.telemetry import new_logger
+from indexer.telemetry import Counters, new_logger
+from workers.threads import Threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 
 Result = TypeVar("Result")
@@ -53,7 +75,7 @@ class Version:
         A table is read, and verified, when it is asked for; columns are those of `page.SCHEMA`
         that have a value. Raises `CorruptContent`.
         """
-        wanted = prefix.encode() if isinstance(prefix, str) else prefix
+        wanted = _encoded(prefix)
         with self._opened() as portal:
             tables: AsyncIterator[pa.Table] | None = None
 
@@ -64,6 +86,165 @@ class Version:
 
             while (table := portal.run(following)) is not None:
                 yield table
+
+    def diff(self, other: str | Version, prefix: str | bytes = b"") -> VersionDiff:
+        """What changed since another version: what is added is here and was not there.
+
+        `other` is a version, a reference, or of the same artifact `v0`, an alias or a digest.
+        Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
+        """
+        named = other.record.ref if isinstance(other, Version) else other
+        below = prefix.encode() if isinstance(prefix, str) else prefix
+
+        async def find(handle: Handle) -> VersionDiff:
+            old = await handle.beside(named)
+            async with Threads(COMPARING_THREADS) as threads:
+                found = await handle.diff(old, below, threads=threads)
+            return VersionDiff(old.record, self.record, below, self.place, found)
+
+        return self._run(find)
+
+    def download(
+        self,
+        root: str | Path | None = None,
+        *,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        allow_missing: bool = False,
+        cache: CacheMode | None = None,
+        progress: bool | None = None,
+    ) -> DownloadResult:
+        """Makes files of the objects below a folder, each as it was recorded.
+
+        The folder is `artifacts/{artifact}:v{n}` in the current one unless `root` says otherwise.
+        What is there and right is not fetched again. `cache` says how the local cache is used:
+        `copy`, `link` or `off`. A `progress` bar is shown on a terminal, unless it says otherwise.
+
+        Everything that can be had is downloaded before anything is raised: `Mismatch` for objects
+        that were overwritten or deleted, unless `allow_missing`, `AccessDenied`, and
+        `StoreUnavailable` for those that may be had when tried again.
+        """
+        settings = settings_of({"cache": cache})
+        options = DownloadOptions(
+            prefix=_encoded(prefix),
+            filters=Filters(tuple(include), tuple(exclude)),
+            cache=cache_of(settings),
+        )
+        target = download_folder_of(self.record) if root is None else Path(root)
+        counters, tally = Counters(), DownloadTally()
+        console = Console(is_quiet=not (sys.stderr.isatty() if progress is None else progress))
+        is_whole = not (prefix or include or exclude)
+        figures = tally.figures(self.record.objects if is_whole else 0, self.record.size_bytes)
+
+        async def run(handle: Handle) -> DownloadResult:
+            async with console.progress(counters, self.ref, figures):
+                return await handle.download(target, options, counters=counters, tally=tally)
+
+        result = self._run(run)
+        error = result.error(allow_missing=allow_missing)
+        if error is not None:
+            raise error
+        return result
+
+    def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What the version came from, and what came from it, at most `depth` runs away."""
+        return self._run(lambda handle: handle.lineage(direction=direction, depth=depth))
+
+    def change(
+        self,
+        *,
+        notes: str | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+    ) -> Version:
+        """Changes what is said of the version, and returns it as it is then.
+
+        What is None stays as it is; `tags` take the place of those that it has. Raises
+        `InvalidSetting`, and `InvalidReference` for what is no tag.
+        """
+        change = LabelChange(
+            notes=notes,
+            description=description,
+            metadata=_copied(metadata),
+            tags=None if tags is None else tuple(tags),
+            add_tags=tuple(add_tags),
+            remove_tags=tuple(remove_tags),
+        )
+        return replace(self, record=self._run(lambda handle: handle.change(change)))
+
+    def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> Version:
+        """Lets `alias` mean this version, and returns it as it is then.
+
+        With `expect`, only while the alias is at the version of that number, or None: at no
+        version. Else raises `CommitConflict`.
+        """
+        return replace(
+            self, record=self._run(lambda handle: handle.set_alias(alias, expect=expect))
+        )
+
+    def expire_after(self, ttl: timedelta | None) -> Version:
+        """Lets the version expire so long from now, or never; as it is then."""
+        expires_at = None if ttl is None else datetime.now(UTC) + ttl
+        return replace(self, record=self._run(lambda handle: handle.expire_at(expires_at)))
+
+    def remove(self) -> None:
+        """Deletes the version. Its number is not given again. Raises `Protected`."""
+        self._run(lambda handle: handle.remove())
+
+    @overload
+    def verify(self, *, structure: Literal[True]) -> StructureReport: ...
+
+    @overload
+    def verify(
+        self,
+        *,
+        structure: Literal[False] = False,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> ReferenceReport: ...
+
+    def verify(
+        self,
+        *,
+        structure: bool = False,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> StructureReport | ReferenceReport:
+        """Whether its objects can still be fetched, found out without reading them.
+
+        With `structure`, whether what is kept of it is whole; then no store is asked. The report's
+        `is_right` says it in one word. Entries are looked at whose paths start with `prefix` and
+        that the globs keep.
+        """
+        if structure:
+            return self._run(lambda handle: handle.verify_structure())
+        selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        return self._run(lambda handle: handle.verify(selection))
+
+    def filesystem(self) -> AbstractFileSystem:
+        """Its entries as a read-only file system of fsspec, whose root is the version.
+
+        What is read are the original objects as they were recorded. Raises `InvalidSetting` where
+        fsspec is not installed.
+        """
+        try:
+            from fsspec.implementations.dirfs import DirFileSystem
+        except ImportError as error:
+            raise InvalidSetting(
+                "a file system needs one more package: install bucket-indexer[fsspec]."
+            ) from error
+        from indexer.filesystem import IndexerFileSystem
+
+        versions = IndexerFileSystem(place=self.place)
+        return DirFileSystem(path=self.ref, fs=versions, skip_instance_cache=True)
 
     @contextmanager
     def _opened(self) -> Iterator[Portal[Handle]]:
@@ -121,6 +302,11 @@ def snapshot(
     exclude: Sequence[str] = (),
     heads: bool = False,
     as_of: datetime | None = None,
+    ttl: timedelta | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    run: str | None = None,
     data: str | Path | None = None,
     server: str | None = None,
     to: str | None = None,
@@ -130,7 +316,8 @@ def snapshot(
 
     `uri` is a URI or a path; several sources are a mapping of mounts to them. Objects are read only
     for a `checksum` that was asked for, of files for their MD5 unless that is `none`. When nothing
-    changed since the newest version, that one is returned, with `created` false. `data` or `server`
+    changed since the newest version, that one is returned, with `created` false. It is of the run
+    with the id `run`, or of one of its own. A new one expires `ttl` after that. `data` or `server`
     say where it is made; `to` is the URL of a daemon that is told of what is listed here. Raises
     what `indexer.errors` draws; then nothing was recorded.
     """
@@ -147,6 +334,11 @@ def snapshot(
         exclude=list(exclude),
         heads=heads,
         as_of=as_of,
+        ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
+        description=description,
+        metadata=_copied(metadata),
+        tags=list(tags),
+        run=run,
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])
@@ -178,9 +370,17 @@ def open(  # noqa: A001 - as in `io.open`
     return Version(record, place)
 
 
+def _encoded(path: str | bytes) -> bytes:
+    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+
+
 def _mounted(mount: str, source: str) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
     return f"{mount}={parse_source(located(source))}"
+
+
+def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if metadata is None else dict(metadata)
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

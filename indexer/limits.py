@@ -169,6 +169,23 @@ DATA_FOLDER_LOCK_POLL_S: Final = 0.02
 TEMPORARY_FILE_AGE_S: Final = 86_400.0
 """A half-written file of this age belongs to nobody any more."""
 
+GARBAGE_GRACE_S_DEFAULT: Final = 86_400.0
+"""How old what nobody refers to has to be before it is deleted, where nothing else is said: longer
+than any job takes whose shards come from another machine. Those of this one are known."""
+
+GARBAGE_BATCH_FILES: Final = 256
+"""Files that one transaction deletes, while nobody commits: they take some 10 ms."""
+
+EXPIRED_BATCH_VERSIONS: Final = 256
+"""Versions that one transaction lets go; they take some 50 ms."""
+
+CLOCK_SLACK_S: Final = 60.0
+"""How far the machine's clock may be set back while a job runs, without what it needs looking older
+than the job."""
+
+DURATION_S_MAX: Final = 100 * 366 * 86_400
+"""Of a time to live, and of what garbage is left: longer is never, and no date."""
+
 MANIFESTS_KEPT_MAX: Final = 4
 """Manifests that are kept as read, for whoever pages through a version. One of 10^9 entries has
 61,000 shards, 20 MB."""
@@ -180,6 +197,27 @@ NAMES_SUGGESTED_MAX: Final = 5
 NAMES_COMPARED_MAX: Final = 500
 """Names that an error offers in place of a wrong one, and how many it looks through for them."""
 
+LISTING_COST_HEADS: Final = 12
+"""How many HEADs a page of a listing is worth: S3 and GCS charge 12.5 times as much for it, and it
+takes a server some ten times as long."""
+
+HEADS_AT_ONCE_MAX: Final = 64
+SHARDS_VERIFIED_AT_ONCE: Final = 4
+"""Objects of one shard that are asked for at once, and shards that are gone through side by side;
+how many requests there may be in all is for the caps and limiters of the server to say."""
+
+FILE_SHARDS_KEPT_MAX: Final = 8
+"""Shards that a file system keeps of each version: one is some 4 MB with its paths."""
+
+FILE_BLOCK_BYTES: Final = 4 * MIB
+"""What an open file reads at once, and ahead of whoever reads it in order."""
+
+FILE_SYSTEM_CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a process that ends waits for the connections of a file system to be closed."""
+
+FAULTS_SHOWN_MAX: Final = 20
+"""Faults of one kind that are told one by one; of the others there is the number."""
+
 PREVIEW_PATHS_MAX: Final = 20
 """Paths that a dry run shows of what would be kept, and of what would be left out."""
 
@@ -187,6 +225,35 @@ PROGRESS_INTERVAL_S: Final = 0.25
 PROGRESS_LINE_INTERVAL_S: Final = 5.0
 
 NOTES_CHARACTERS_MAX: Final = 100_000
+DESCRIPTION_CHARACTERS_MAX: Final = 10_000
+
+METADATA_BYTES_MAX: Final = 64 * 1024
+"""Of a version's metadata, and of a run's configuration, as JSON: a page of 1,000 of them is 64 MB
+at most."""
+
+METADATA_DEPTH_MAX: Final = 64
+"""Lists and mappings within each other; a thousand would be more than JSON readers follow."""
+
+TAG_CHARACTERS_MAX: Final = 64
+TAGS_MAX: Final = 100
+"""Of one version."""
+
+RUN_NAME_CHARACTERS_MAX: Final = 128
+"""Of a run's name, of the kind of job that it is, and of what it uses a version as."""
+
+LINEAGE_DEPTH_DEFAULT: Final = 10
+LINEAGE_DEPTH_MAX: Final = 100
+"""Runs between a version and the one whose lineage it is."""
+
+LINEAGE_NODES_MAX: Final = 1_000
+"""Versions and runs of one lineage; beyond that it says that it is not all."""
+
+LINEAGE_LINKS_MAX: Final = 200
+"""Runs that one version, and versions that one run, is followed to, the newest first, so that what
+everybody uses does not crowd out all else."""
+
+LINEAGE_CONFIRMATIONS_MAX: Final = 10
+"""Runs that found one version unchanged, the newest of them: there may be one an hour."""
 
 REQUEST_ID_CHARACTERS_MAX: Final = 128
 """Of the name that a client gives a commit, or a request by its Idempotency-Key."""
@@ -428,6 +495,22 @@ TARGET_FOLDERS_OPEN_MAX: Final = 64
 CACHE_BYTES_MAX_DEFAULT: Final = 10 * 1024 * MIB
 CACHE_OBJECT_SHARE: Final = 8
 """An object of more than this part of the cache is not kept there."""
+DIFF_SHARDS_AT_ONCE: Final = 8
+"""Shards of two versions that are read and compared at once: one of mean size is some 2 MB as a
+table, the largest 20, and is held twice while it is."""
+
+DIFF_HELD_BYTES_MAX: Final = 32 * MIB
+"""Changes that are held of a diff, some 100,000 of usual keys. Beyond that pages read shards anew;
+and where what was added and removed is more by itself, renames are not looked for."""
+
+DIFF_PAGE_SHARDS_MAX: Final = 64
+"""Shards that one page of a diff reads where changes are not held, some half a second of it."""
+
+DIFFS_KEPT_MAX: Final = 4
+"""Diffs that are kept as found, for whoever pages through them."""
+
+DIFFS_AT_ONCE_MAX: Final = 2
+"""Diffs that a daemon finds at once; more only share the same cores."""
 
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert DOWNLOAD_SMALL_BYTES_MAX < DOWNLOAD_RANGE_BYTES
@@ -442,6 +525,8 @@ assert DAEMON_REQUESTS_MAX > SEALS_IN_FLIGHT_MAX
 assert DATABASE_BUSY_TIMEOUT_S < ANSWER_TIMEOUT_S < DAEMON_TIMEOUT_S
 assert JOBS_RUNNING_MAX <= JOBS_MAX
 assert PAGE_RESULTS_MAX <= CATALOG_ROWS_MAX
+assert LINEAGE_CONFIRMATIONS_MAX <= LINEAGE_LINKS_MAX < LINEAGE_NODES_MAX <= CATALOG_ROWS_MAX
+assert LINEAGE_DEPTH_DEFAULT <= LINEAGE_DEPTH_MAX
 assert FOLDER_PAGE_SHARDS_MAX > 1
 assert FOLDER_INDEX_WAIT_S_MAX < ANSWER_TIMEOUT_S
 assert (
@@ -454,3 +539,4 @@ assert HASH_INLINE_BYTES_MAX < HANDED_ON_BYTES_MAX <= READ_CHUNK_BYTES <= READ_R
 assert HASH_CHUNK_BYTES <= HASH_BATCH_BYTES_MAX <= HASH_SLICE_BYTES_MAX
 assert HTTP_PAGE_ENTRIES_MAX <= HTTP_NAMES_CACHED_MAX
 assert HTTP_CHUNK_BYTES <= HANDED_ON_BYTES_MAX
+assert 1 < DIFF_SHARDS_AT_ONCE <= DIFF_PAGE_SHARDS_MAX

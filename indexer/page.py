@@ -91,6 +91,13 @@ def is_ascending(keys: Sequence[bytes]) -> bool:
     return all(map(lt, keys, following))
 
 
+def ascends(page: Page | pa.Table) -> bool:
+    """Whether a page's paths ascend strictly as bytes; as columns, which lets other threads run."""
+    paths = page.column("path")
+    flat = paths.combine_chunks() if isinstance(paths, pa.ChunkedArray) else paths
+    return pc.all(pc.less(flat[:-1], flat[1:]), min_count=0).as_py()  # type: ignore[no-any-return]
+
+
 def with_prefix(page: Page, prefix: bytes) -> Page:
     """The page with `prefix` in front of all of its paths."""
     nothing = pa.scalar(b"", pa.binary())

@@ -8,18 +8,22 @@ Invariants
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from indexer.app import Defaults, open_app
+from indexer.artifact.cache import CacheOptions
 from indexer.client import connect
 from indexer.config import Settings, load_settings
 from indexer.errors import InvalidSetting
+from indexer.limits import DURATION_S_MAX
 from indexer.protocols import FileOptions, GCSOptions, S3Options, SourceOptions
+from indexer.records import VersionRecord
 from indexer.references import parse_server
 from indexer.sources import check_sources, located, parse_mounted
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder, SourceOrder
@@ -104,6 +108,17 @@ def options_of(settings: Settings) -> SourceOptions:
     )
 
 
+def cache_of(settings: Settings) -> CacheOptions:
+    """How these settings have downloads use the local cache."""
+    folder = Path(settings["cache_folder"]).expanduser()
+    return CacheOptions(folder, settings["cache"], settings["cache_bytes"])
+
+
+def download_folder_of(version: VersionRecord) -> Path:
+    """Where a version is downloaded to unless somebody says so, in the current folder."""
+    return Path("artifacts") / f"{version.name.artifact}:v{version.number}"
+
+
 REACH_SETTINGS: Final = (*S3Options.__slots__, "user_project", "symlinks")
 """Settings that say how any source is reached; those below are about snapshots alone."""
 
@@ -132,6 +147,24 @@ def doctor_order_of(settings: Settings, uri: str) -> DoctorOrder:
     """An order to look at a source, with those settings that somebody set."""
     own = {name: settings.given(name) for name in REACH_SETTINGS}
     return DoctorOrder(uri=located(uri), **own)
+
+
+def duration_of(text: str) -> timedelta:
+    """The time that a user writes as a number and a unit: 90s, 45m, 12h, 30d, 2w.
+
+    Raises `InvalidSetting`.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) * _UNITS_S[match[2]] > DURATION_S_MAX:
+        raise InvalidSetting(
+            f"{text!r} is no time: write a number and s, m, h, d or w, as in 30d; 100 years at "
+            f"most."
+        )
+    return timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
+
+
+_DURATION: Final = re.compile(r"([0-9]{1,10})([smhdw])")
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def moment_of(text: str) -> datetime:

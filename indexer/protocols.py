@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
 import pyarrow as pa
@@ -24,7 +24,14 @@ from indexer.limits import IN_FLIGHT_DEFAULT
 from indexer.manifest import Manifest
 from indexer.objects import Head, Pin
 from indexer.page import Page
-from indexer.records import CommitResult, ScanRecord, VersionRecord
+from indexer.records import (
+    CommitResult,
+    RunRecord,
+    RunRequest,
+    RunState,
+    ScanRecord,
+    VersionRecord,
+)
 from indexer.references import ArtifactName
 from indexer.sources import SourceUri
 from indexer.telemetry import Counters
@@ -356,7 +363,12 @@ class CommitRequest:
 
     `request_id` is chosen by the caller, once for all tries of the same commit. `expect` is the
     digest of the version that the caller took for the newest one it would follow (`latest`, or the
-    newest partial one for a partial scan), None when it saw none.
+    newest partial one for a partial scan), None when it saw none. A version that is made expires
+    `ttl` after that; one that is confirmed, if it expires at all, not before.
+
+    It belongs to the run `run`, or to one that is made for it and has finished. What is None of
+    `notes`, `description` and `metadata` stays as it is on a version that is confirmed; `tags` are
+    added to those it has.
     """
 
     request_id: str
@@ -367,6 +379,11 @@ class CommitRequest:
     aliases: Sequence[str] = ()
     notes: str | None = None
     expect: str | None = None
+    ttl: timedelta | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: Sequence[str] = ()
+    run: str | None = None
 
 
 class Tracker(Protocol):
@@ -378,7 +395,10 @@ class Tracker(Protocol):
     """
 
     async def parent(self, name: ArtifactName, *, partial: bool = False) -> VersionRecord | None:
-        """The version that a commit would follow: `latest`, or the newest partial one."""
+        """The version that a commit would follow: `latest`, or the newest partial one.
+
+        What it needs is kept for the job that asks, also if the version is deleted meanwhile.
+        """
         ...
 
     async def manifest(self, digest: str) -> Manifest:
@@ -386,7 +406,10 @@ class Tracker(Protocol):
         ...
 
     async def missing(self, digests: Sequence[str]) -> set[str]:
-        """Those of the shards that the tracker does not hold yet."""
+        """Those of the shards that the tracker does not hold yet.
+
+        The others it keeps for the job that asks, whether or not a version names them.
+        """
         ...
 
     async def put_shard(self, digest: str, data: bytes) -> None:
@@ -403,11 +426,30 @@ class Tracker(Protocol):
     async def commit(self, request: CommitRequest) -> CommitResult:
         """Makes the version, or confirms the one that is there when nothing changed.
 
-        Repeating a request gives the first one's result. Raises `CommitConflict` when `expect` is
-        not the newest version any more, `CommitUnknown` when the answer was lost.
+        Repeating a request gives the first one's result, also after its run has ended. Raises
+        `CommitConflict` when `expect` is not the newest version any more, `CommitUnknown` when the
+        answer was lost, `NoSuchRun` and `RunEnded` for its run.
         """
         ...
 
     async def outcome(self, request_id: str) -> CommitResult | None:
         """What came of a commit whose answer was lost; None when it did not happen."""
+        ...
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        """Starts a run that commits can be made in, or goes on with the one of that id.
+
+        Raises `InvalidSetting` for the id of a run of another project.
+        """
+        ...
+
+    async def run(self, run_id: str) -> RunRecord:
+        """A run by its id. Raises `NoSuchRun`."""
+        ...
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        """Ends a run, which then takes nothing more; one that ended like that stays as it is.
+
+        Raises `NoSuchRun`, and `RunEnded` for a run that ended otherwise.
+        """
         ...

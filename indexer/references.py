@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from indexer.errors import InvalidReference
-from indexer.limits import PORT_DEFAULT
+from indexer.limits import PORT_DEFAULT, TAG_CHARACTERS_MAX
 from indexer.telemetry import without_credentials
 
 NAME_CHARACTERS: Final = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}"
@@ -21,6 +21,7 @@ NAME_CHARACTERS: Final = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}"
 
 NAME_PATTERN: Final = re.compile(NAME_CHARACTERS)
 VERSION_PATTERN: Final = re.compile(r"v(0|[1-9][0-9]{0,8})")
+TAG_PATTERN: Final = re.compile(r"(?! )[A-Za-z0-9 ._:-]+(?<! )")
 DIGEST_PATTERN: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 SERVER_SCHEMES: Final = ("http", "https")
@@ -90,6 +91,21 @@ def parse_reference(text: str) -> VersionRef:
     return VersionRef(parse_name(name), selector or "latest")
 
 
+def parse_beside(text: str, name: ArtifactName) -> VersionRef:
+    """The version that `text` names, which of the artifact `name` may be written without it.
+
+    That is `v3`, an alias or `sha256:…`. Raises `InvalidReference`.
+    """
+    if "/" in text:
+        return parse_reference(text)
+    if not (DIGEST_PATTERN.fullmatch(text) or NAME_PATTERN.fullmatch(text)):
+        raise InvalidReference(
+            f"{text!r} names no version: write v3, an alias or sha256: and 64 hexadecimal digits "
+            f"for one of {name}, or project/artifact:v3."
+        )
+    return VersionRef(name, text)
+
+
 def parse_alias(text: str) -> str:
     """An alias that a user may set. Raises `InvalidReference`."""
     if not NAME_PATTERN.fullmatch(text):
@@ -99,6 +115,25 @@ def parse_alias(text: str) -> str:
     if text == "latest" or re.fullmatch(r"v[0-9]+", text):
         raise InvalidReference(
             f"{text!r} is no alias to set: 'latest' moves by itself, and v0, v1, … are versions."
+        )
+    return text
+
+
+def parse_tag(text: str) -> str:
+    """A tag of a version. Raises `InvalidReference`."""
+    if len(text) > TAG_CHARACTERS_MAX or not TAG_PATTERN.fullmatch(text):
+        raise InvalidReference(
+            f"{text[:80]!r} is no tag: write 1 to {TAG_CHARACTERS_MAX} letters, digits, '.', '_', "
+            f"':', '-' or spaces within."
+        )
+    return text
+
+
+def parse_run(text: str) -> str:
+    """A run's id. Raises `InvalidReference`."""
+    if not NAME_PATTERN.fullmatch(text):
+        raise InvalidReference(
+            f"{text[:80]!r} is no run: write its id, 1 to 128 letters, digits, '.', '_' or '-'."
         )
     return text
 

@@ -6,14 +6,16 @@ Invariants
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 
-from indexer.console import Console, shown
+from indexer.console import Console, bytes_shown, shown
 from indexer.records import (
     ArtifactRecord,
     Entry,
+    GarbageReport,
     Preview,
     ProjectRecord,
     Snapshot,
@@ -22,13 +24,6 @@ from indexer.records import (
 from indexer.wire.artifacts import ArtifactDocument, EntryDocument, ProjectDocument, VersionDocument
 from indexer.wire.base import Answer
 from indexer.wire.jobs import JobDocument, PreviewDocument
-
-
-def bytes_shown(size_bytes: int) -> str:
-    """A number of bytes with a binary unit."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-    power = min(max(0, size_bytes.bit_length() - 1) // 10, len(units) - 1)
-    return f"{size_bytes / 1024**power:,.{1 if power else 0}f} {units[power]}"
 
 
 def document(answer: Answer) -> dict[str, Any]:
@@ -78,17 +73,27 @@ def show_version(console: Console, version: VersionRecord) -> None:
         "objects": f"{version.objects:,} ({bytes_shown(version.size_bytes)})",
         "consistency": _consistency_of(version),
         "checksum": version.checksum or "-",
-        "aliases": ", ".join(version.aliases) or "-",
+        "aliases": ", ".join(_alias_shown(version, alias) for alias in version.aliases) or "-",
         "run": version.run_id,
         "created": shown(version.created_at),
         "confirmed": shown(version.confirmed_at),
+        "expires": shown(version.expires_at),
+        "description": version.description or "-",
+        "tags": ", ".join(version.tags) or "-",
+        "metadata": json.dumps(version.metadata, ensure_ascii=False) if version.metadata else "-",
         "notes": version.notes or "-",
     }
+    if version.deleted_at is not None:
+        lines["deleted"] = f"{shown(version.deleted_at)}, {version.deleted_because}"
     console.line(version.ref)
     for name, value in lines.items():
         console.line(f"  {name:<12} {shown(value)}")
     for notice in version.notices:
         console.line(f"  note         {shown(notice)}")
+
+
+def _alias_shown(version: VersionRecord, alias: str) -> str:
+    return f"{alias} (protected)" if alias in version.protected else alias
 
 
 def _consistency_of(version: VersionRecord) -> str:
@@ -143,15 +148,26 @@ def show_versions(console: Console, versions: list[VersionRecord]) -> None:
             version.ref,
             version.objects,
             bytes_shown(version.size_bytes),
-            ", ".join(version.aliases) or None,
+            ", ".join(version.aliases) or version.deleted_because,
+            ", ".join(version.tags) or None,
             version.created_at,
             version.digest.removeprefix("sha256:")[:12],
             version.notes.partition("\n")[0] or None,
         )
         for version in versions
     )
-    heads = ("VERSION", "OBJECTS", "SIZE", "ALIASES", "CREATED", "DIGEST", "NOTES")
+    heads = ("VERSION", "OBJECTS", "SIZE", "ALIASES", "TAGS", "CREATED", "DIGEST", "NOTES")
     console.table(heads, rows)
+
+
+def show_garbage(console: Console, report: GarbageReport) -> None:
+    """What a collection of garbage came to, for people."""
+    would = "would be " if report.is_dry_run else ""
+    for ref in report.expired:
+        console.line(f"{ref}  {would}deleted: it expired")
+    amounts = [*report.deleted.items(), ("in all", report.total), ("kept", report.kept)]
+    rows = ((what, amount.files, bytes_shown(amount.size_bytes)) for what, amount in amounts)
+    console.table((f"{would}deleted".upper(), "FILES", "SIZE"), rows)
 
 
 def show_entry(console: Console, entry: Entry) -> None:

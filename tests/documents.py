@@ -15,8 +15,12 @@ README, COMMAND, SETTINGS = "README.md", "docs/command.md", "docs/settings.md"
 HTTP = "docs/http.md"
 FORMAT, LISTING, CONTRIBUTING = "docs/manifest-format.md", "docs/listing.md", "CONTRIBUTING.md"
 STORES, ENRICHMENT = "docs/stores.md", "docs/enrichment.md"
+LINEAGE = "docs/lineage.md"
 CONTRACT = "docs/store-contract.md"
-OWN = (README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, FORMAT, LISTING, CONTRACT, CONTRIBUTING)
+OWN = (
+    *(README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, LINEAGE),
+    *(FORMAT, LISTING, CONTRACT, CONTRIBUTING),
+)
 """Those that are looked at word by word."""
 
 Documents = Mapping[str, str]

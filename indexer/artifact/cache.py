@@ -65,7 +65,7 @@ class Cache:
     def has(self, key: bytes, size: int) -> bool:
         """Whether the bytes of that key are there."""
         try:
-            return _is_whole(os.stat(self._place(key), follow_symlinks=False), key, size)
+            return _is_whole(self._place(key).lstat(), key, size)
         except OSError:
             return False
 
@@ -104,9 +104,9 @@ class Cache:
                         _copy(fd, target, size)
             # Of a linked file this is the file's own time and right, in its folder too.
             now_ns = time.time_ns()
-            os.chmod(new, 0o444)
+            new.chmod(0o444)
             os.utime(new, ns=(now_ns, now_ns - now_ns % _NS + _mark(key)))
-            os.replace(new, place)
+            new.replace(place)
             self._put_bytes += size
         except OSError:
             with suppress(OSError):
@@ -123,7 +123,7 @@ class Cache:
                 if room >= 0:
                     break
                 with suppress(OSError):
-                    os.unlink(path)
+                    Path(path).unlink()
                     room += size
 
     def _files(self) -> Iterator[tuple[int, int, str]]:

@@ -15,10 +15,9 @@ Invariants
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BufferedWriter
@@ -34,6 +33,7 @@ from indexer.artifact.local_paths import Ancestors, folders_of, is_folder, local
 from indexer.artifact.originals import originals_of
 from indexer.artifact.sameness import content_key, is_lasting
 from indexer.artifact.target import Look, Target, Wanted
+from indexer.console import bytes_shown
 from indexer.errors import (
     AccessDenied,
     IndexerError,
@@ -53,6 +53,7 @@ from indexer.limits import (
     DOWNLOAD_UNAVAILABLE_MAX,
 )
 from indexer.telemetry import Counters
+from indexer.wire.artifacts import path_fields
 from workers.pool import Pool
 from workers.threads import Threads
 
@@ -82,15 +83,17 @@ class DownloadOptions:
     prefix: bytes = b""
     filters: Filters = field(default_factory=Filters)
     cache: CacheOptions | None = None
-    allow_missing: bool = False
 
 
 @dataclass(slots=True)
-class Tally:
-    """How far a download has come. Whoever watches reads when it likes."""
+class DownloadTally:
+    """How far a download has come; `cached` are had from the cache, `there` were there before.
+
+    Whoever watches reads when it likes.
+    """
 
     objects: int = 0
-    bytes: int = 0
+    size_bytes: int = 0
     objects_fetched: int = 0
     bytes_fetched: int = 0
     objects_cached: int = 0
@@ -110,12 +113,28 @@ class Tally:
         """Of the files that are there."""
         return self.bytes_fetched + self.bytes_cached + self.bytes_there
 
+    def figures(self, objects: int, size_bytes: int) -> Callable[[float], str]:
+        """How far it has come, of so many objects and bytes where that is known, for people."""
+
+        def said(elapsed_s: float) -> str:
+            of_objects, of_bytes = "", ""
+            if objects:
+                of_objects, of_bytes = f"/{objects:,}", f"/{bytes_shown(size_bytes)}"
+            rate = bytes_shown(int(self.bytes_done / elapsed_s))
+            failed = f"  {self.failed.total():,} failed" if self.failed else ""
+            return (
+                f"{self.objects_done:,}{of_objects} objects  {bytes_shown(self.bytes_done)}"
+                f"{of_bytes}  {rate}/s{failed}"
+            )
+
+        return said
+
 
 @dataclass(frozen=True, slots=True)
 class DownloadResult:
     """What a download came to.
 
-    `objects` and `bytes` are what was asked for; `there` were there and right before. `others` are
+    `objects` and `size_bytes` are what was asked for; `there` were there and right before. `others` are
     files below the root that are none of them. `failures` and `escaped` are the first of those that
     `failed` and `escaped_total` count; the file `escaped_file` has all of the latter.
     """
@@ -123,7 +142,7 @@ class DownloadResult:
     ref: str
     root: Path
     objects: int
-    bytes: int
+    size_bytes: int
     objects_fetched: int
     bytes_fetched: int
     objects_cached: int
@@ -131,7 +150,7 @@ class DownloadResult:
     folders: int
     others: int
     failed: int
-    failures: tuple[Finding, ...]
+    failures: tuple[tuple[bytes, Finding], ...]
     escaped_total: int
     escaped: tuple[Escaped, ...]
     escaped_file: Path | None
@@ -143,7 +162,7 @@ class DownloadResult:
 
         With `allow_missing`, objects that were overwritten or deleted are none.
         """
-        left = [one for one in self.failures if not (allow_missing and one.kind in _LOST)]
+        left = [one for _, one in self.failures if not (allow_missing and one.kind in _LOST)]
         if not left:
             return None
         kinds = {one.kind for one in left}
@@ -169,7 +188,7 @@ async def download(
     options: DownloadOptions | None = None,
     *,
     counters: Counters | None = None,
-    tally: Tally | None = None,
+    tally: DownloadTally | None = None,
 ) -> DownloadResult:
     """Downloads a version's objects into a folder.
 
@@ -178,7 +197,7 @@ async def download(
     server that is gone, a catalog that is damaged.
     """
     options = options or DownloadOptions()
-    counters, tally = counters or Counters(), tally or Tally()
+    counters, tally = counters or Counters(), tally or DownloadTally()
     started_s = time.monotonic()
     async with (
         Threads(DOWNLOAD_THREADS_MAX) as threads,
@@ -197,7 +216,7 @@ async def download(
         ref=str(handle.ref),
         root=root,
         objects=tally.objects,
-        bytes=tally.bytes,
+        size_bytes=tally.size_bytes,
         objects_fetched=tally.objects_fetched,
         bytes_fetched=tally.bytes_fetched,
         objects_cached=tally.objects_cached,
@@ -237,7 +256,7 @@ class _Download:
     """One download."""
 
     def __init__(
-        self, handle: Handle, desk: Desk, options: DownloadOptions, tally: Tally
+        self, handle: Handle, desk: Desk, options: DownloadOptions, tally: DownloadTally
     ) -> None:
         self._handle = handle
         self._desk = desk
@@ -245,7 +264,7 @@ class _Download:
         self._tally = tally
         self._fetcher = Fetcher(desk)
         self._unavailable = 0
-        self.failures: list[Finding] = []
+        self.failures: list[tuple[bytes, Finding]] = []
         self.escaped = _EscapedFile(desk.target)
 
     async def run(self) -> None:
@@ -296,7 +315,7 @@ class _Download:
                 tally.folders += 1
             else:
                 tally.objects += 1
-                tally.bytes += one.size
+                tally.size_bytes += one.size
             if look == "right":
                 self._is_there(one)
             else:
@@ -321,7 +340,7 @@ class _Download:
             self._is_there(wanted)
             return
         if look == "blocked":
-            self._fail(what_is_found(wanted.original, self._blocked(wanted), wanted.uri))
+            self._fail(wanted, what_is_found(wanted.original, self._blocked(wanted), wanted.uri))
             return
         if is_cached and await self._fetcher.hand_out(wanted):
             tally.objects_cached += 1
@@ -337,7 +356,7 @@ class _Download:
         else:
             self._unavailable = 0
         if finding is not None:
-            self._fail(finding)
+            self._fail(wanted, finding)
             return
         tally.objects_fetched += 1
         tally.bytes_fetched += wanted.size
@@ -365,11 +384,11 @@ class _Download:
         if self._unavailable >= DOWNLOAD_UNAVAILABLE_MAX:
             raise error
 
-    def _fail(self, finding: Finding | None) -> None:
+    def _fail(self, wanted: Wanted, finding: Finding | None) -> None:
         assert finding is not None
         self._tally.failed[finding.kind] += 1
         if len(self.failures) < DOWNLOAD_FAILURES_TOLD_MAX:
-            self.failures.append(finding)
+            self.failures.append((wanted.original.path, finding))
 
 
 def _is_cached(cache: Cache | None, wanted: Wanted) -> bool:
@@ -398,8 +417,7 @@ class _EscapedFile:
                 self.first.append(Escaped(path, local))
             if self._file is None:
                 self._file = self._target.own_file(ESCAPED)
-            self._file.write(json.dumps({"path": _text(path), "local": _text(local)}).encode())
-            self._file.write(b"\n")
+            self._file.write(_line_of(path, local))
 
     def close(self) -> Path | None:
         """Where the file is, if there is one."""
@@ -409,5 +427,6 @@ class _EscapedFile:
         return self._target.own_path(ESCAPED)
 
 
-def _text(path: bytes) -> str:
-    return os.fsdecode(path)
+def _line_of(path: bytes, local: bytes) -> bytes:
+    said = {**path_fields(path), **path_fields(local, "local")}
+    return json.dumps(said).encode() + b"\n"

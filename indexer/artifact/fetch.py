@@ -19,7 +19,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Self, cast
 
 from indexer.artifact.cache import Cache
 from indexer.artifact.found import Finding, recorded_identity
@@ -241,7 +241,8 @@ def _mismatch(wanted: Wanted, checksum: Checksum, digest: bytes) -> Finding:
 
 def _other_size(wanted: Wanted, size: int) -> ObjectChanged:
     return ObjectChanged(
-        f"{wanted.uri}: the object has {size:,} bytes, and had {wanted.size:,} when it was recorded."
+        f"{wanted.uri}: the object has {size:,} bytes, and had {wanted.size:,} when it was "
+        f"recorded."
     )
 
 
@@ -361,7 +362,7 @@ class _NewPart:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def __aenter__(self) -> _NewPart:
+    async def __aenter__(self) -> Self:
         self.name, self.fd = await self._desk.threads.run(self._desk.target.new_part)
         return self
 

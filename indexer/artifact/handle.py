@@ -10,18 +10,27 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 
-from indexer.artifact.download import DownloadOptions, DownloadResult, Tally, download
+from indexer.artifact.diff import Diff, find_diff
+from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally, download
 from indexer.artifact.entries import read_entries
 from indexer.artifact.originals import Originals
+from indexer.artifact.structure import verify_structure
+from indexer.artifact.tiling import read_tiling
+from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
+from indexer.errors import CorruptContent
+from indexer.limits import LINEAGE_DEPTH_DEFAULT
 from indexer.manifest import Manifest
-from indexer.records import VersionRecord
-from indexer.references import VersionRef, parse_reference
+from indexer.protocols import ANYWHERE
+from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
+from indexer.references import VersionRef, parse_beside, parse_reference
 from indexer.telemetry import Counters
 from indexer.workspace import Workspace
+from workers.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,84 @@ class Handle:
         async for table in read_entries(self.workspace, await self.manifest(), prefix):
             yield table
 
+    async def beside(self, other: VersionRef | str) -> Handle:
+        """Another version, which of the same artifact may be named as `v3`, an alias or digest.
+
+        Raises `InvalidReference` and `NoSuchVersion`.
+        """
+        wanted = parse_beside(other, self.record.name) if isinstance(other, str) else other
+        return await Handle.open(self.workspace, wanted)
+
+    async def diff(self, other: Handle, prefix: bytes = b"", *, threads: Threads) -> Diff:
+        """What changed below a prefix since another version: what is added is in this one.
+
+        The diff works on `threads`, and is of no use without them. Raises `CorruptContent`.
+        """
+        old, new = await other.manifest(), await self.manifest()
+        return await find_diff(self.workspace, old, new, threads=threads, prefix=prefix)
+
+    async def lineage(
+        self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
+    ) -> Lineage:
+        """What it came from, and what came from it. See `Workspace.lineage`."""
+        return await self.workspace.lineage(self.ref, direction=direction, depth=depth)
+
+    async def change(self, change: LabelChange) -> VersionRecord:
+        """Changes what is said of it. See `Workspace.change_version`."""
+        return await self.workspace.change_version(self.record.name, self.record.number, change)
+
+    async def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> VersionRecord:
+        """Lets an alias mean it. See `Workspace.set_alias`."""
+        name, number = self.record.name, self.record.number
+        return await self.workspace.set_alias(name, alias, number, expect=expect)
+
+    async def expire_at(self, expires_at: datetime | None) -> VersionRecord:
+        """Lets it expire at a moment, or never. See `Workspace.set_expiry`."""
+        return await self.workspace.set_expiry(self.record.name, self.record.number, expires_at)
+
+    async def remove(self) -> VersionRecord:
+        """Deletes it. See `Workspace.remove_version`."""
+        return await self.workspace.remove_version(self.record.name, self.record.number)
+
+    async def verify_structure(self, counters: Counters | None = None) -> StructureReport:
+        """Proves, without asking a store, that what is kept of the version is whole."""
+        return await verify_structure(self.workspace, self.record, counters)
+
+    async def verify(
+        self,
+        selection: Selection | None = None,
+        *,
+        tell: Tell | None = None,
+        counters: Counters | None = None,
+    ) -> ReferenceReport:
+        """Looks whether its objects can still be fetched, without reading them.
+
+        `tell` is called for each that cannot, in the order of their paths.
+        """
+        report = ReferenceReport(str(self.ref))
+        manifest = await self.manifest()
+        async with self.originals(counters) as originals:
+            await verify_references(
+                self.workspace,
+                manifest,
+                originals,
+                report,
+                selection=selection or Selection(),
+                as_of=self.record.as_of,
+                spreads=await self._spreads(len(manifest.sources)),
+                tell=tell,
+                counters=counters,
+            )
+        return report
+
+    async def _spreads(self, sources: int) -> list[float]:
+        """By source, how many objects were listed for each entry; nothing where it is not known."""
+        created, *_ = await self.workspace.scans(self.ref, limit=1)
+        try:
+            return read_tiling(await self.workspace.tiling(self.ref, created.id)).spreads(sources)
+        except CorruptContent:
+            return []
+
     @property
     def is_of_moment(self) -> bool:
         """Whether it is as of a moment that was past when it was made."""
@@ -65,7 +152,7 @@ class Handle:
         options: DownloadOptions | None = None,
         *,
         counters: Counters | None = None,
-        tally: Tally | None = None,
+        tally: DownloadTally | None = None,
     ) -> DownloadResult:
         """Makes files of its objects below a folder. See `artifact.download`."""
         return await download(self, root, options, counters=counters, tally=tally)

@@ -32,12 +32,15 @@ NAME_BYTES_MAX: Final = 255
 EMPTY: Final = b"%-"
 GOES_ON: Final = b"%+"
 
+_CONTINUES: Final = 0b1000_0000
 _ESCAPED: Final = re.compile(rb"%([0-9A-F]{2})")
-_LIKE_ESCAPED: Final = re.compile(rb"%(?=[0-9A-F]{2})")
+_LIKE_CONTINUES: Final = 0b1000_0000
+_ESCAPED: Final = re.compile(rb"%(?=[0-9A-F]{2})")
 _POSIX_REFUSES: Final = re.compile(rb"\x00")
 _WINDOWS_REFUSES: Final = re.compile(rb'[\x00-\x1f<>:"\\|?*]')
 _WINDOWS_DEVICES: Final = re.compile(
-    r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE | re.DOTALL
+    r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -74,9 +77,7 @@ def is_folder(path: bytes, size: int) -> bool:
     return not size and (not path or path.endswith(b"/"))
 
 
-def local_path(
-    path: bytes, size: int, rules: Rules, *, apart: Collection[int] = ()
-) -> LocalPath:
+def local_path(path: bytes, size: int, rules: Rules, *, apart: Collection[int] = ()) -> LocalPath:
     """Where the entry lies. `apart` has the places of its names that are an object's too."""
     raw = path.split(b"/")
     folder = is_folder(path, size)
@@ -199,14 +200,17 @@ def _cut(name: bytes, rules: Rules) -> tuple[bytes, bytes]:
     """The first bytes of a name, as many as can be written in one, and the rest, never empty."""
     room = NAME_BYTES_MAX - len(GOES_ON)
     place = min(room, len(name) - 1)
-    while place > 1 and (
-        len(_escaped(name[:place], rules)) > room or name[place] & 0xC0 == 0x80
-    ):
+    while place > 1 and (len(_escaped(name[:place], rules)) > room or _goes_on_at(name, place)):
         place -= 1
     if place <= 1:
         # No text: it may be cut anywhere.
         place = room // len(b"%XX")
     return name[:place], name[place:]
+
+
+def _goes_on_at(name: bytes, place: int) -> bool:
+    """Whether a character of UTF-8 goes on there."""
+    return name[place] & 0b1100_0000 == _CONTINUES
 
 
 def _percent(data: bytes) -> bytes:

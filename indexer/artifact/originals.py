@@ -13,16 +13,17 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from indexer.entries import source_of, uri_of
 from indexer.keyspace import Key
-from indexer.manifest import Manifest
+from indexer.manifest import Manifest, SourceRef
 from indexer.objects import Checksum, Head, Pin, pin_of
 from indexer.page import etag_texts
-from indexer.protocols import Connection, Reach, Servers, Sink, SourceOptions, Store
+from indexer.protocols import Connection, OpenedSource, Reach, Servers, Sink, SourceOptions, Store
 from indexer.sources import SourceUri, parse_source
 from indexer.telemetry import Counters
 
@@ -110,6 +111,11 @@ class Originals:
     def uri_of(self, original: Original) -> str:
         """The URI of an object."""
         return original.uri or uri_of(self._sources, original.path)
+
+    async def listed(self, source: SourceRef, *, as_of: datetime | None = None) -> OpenedSource:
+        """A source to be listed anew. See `protocols.Connection.open`."""
+        uri = parse_source(source.uri)
+        return await (await self._connection(uri)).open(uri, as_of=as_of)
 
     async def place(self, original: Original) -> tuple[Store, Key]:
         """The store of an object, and its key there.

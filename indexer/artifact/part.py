@@ -2,9 +2,9 @@
 
 Invariants
   * A range counts as done after its bytes were written, in the file's own record of that.
-  * What is there is gone on with only if it is of the same content (see `sameness`), cut in the same
-    way, and written since this machine was started: what was on its way to the disk when the power
-    failed may be missing. Else it is begun anew.
+  * What is there is gone on with only if it is of the same content (see `sameness`), cut in the
+    same way, and written since this machine was started: what was on its way to the disk when the
+    power failed may be missing. Else it is begun anew.
   * Everything here blocks, and belongs on a thread.
 """
 

@@ -51,8 +51,8 @@ _IN_THE_WAY: Final = frozenset(
 _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE))
 
 Look = Literal["right", "missing", "unknown", "blocked"]
-"""Of an entry's file: it is right; it is missing or has another size; it may be right, and has to be
-read to tell; what is there cannot be replaced by it."""
+"""Of an entry's file: it is right; it is missing or has another size; it may be right, and has to
+be read to tell; what is there cannot be replaced by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Target:
         self.parts = self._kept(_entered(own, PARTS))
         self.rules = _rules_of(own)
         self.state = TargetState(self.root / os.fsdecode(OWN_FOLDER))
-        self.is_new = not any(name != os.fsdecode(OWN_FOLDER) for name in os.listdir(self._root))
+        self.is_new = _names_in(self._root) == [os.fsdecode(OWN_FOLDER)]
         _sweep(self.parts)
 
     def _kept(self, fd: int) -> int:
@@ -154,7 +154,7 @@ class Target:
             return found
 
     def look(self, wanted: Sequence[Wanted]) -> list[Look]:
-        """What is there of each, in ascending order of paths. Makes the folders that entries are."""
+        """What is there of each, in order of paths. Makes the folders that entries stand for."""
         with self._lock:
             known = self.state.known([one.original.path for one in wanted])
             return [self._look(one, known.get(one.original.path)) for one in wanted]
@@ -296,7 +296,7 @@ class Target:
     def sweep(self) -> None:
         """Removes all parts: everything is there, so that nothing is left to go on with."""
         with self._lock:
-            for name in os.listdir(self.parts):
+            for name in _names_in(self.parts):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=self.parts)
 
@@ -315,6 +315,11 @@ def _walk(root: Path) -> Iterator[int]:
         for name in folders:
             links += os.path.islink(os.path.join(folder, name))  # noqa: PTH114, PTH118
         yield len(files) + links
+
+
+def _names_in(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
 
 
 def _opened(above: int, name: bytes) -> int:

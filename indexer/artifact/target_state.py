@@ -20,8 +20,11 @@ from typing import Final
 FORMAT: Final = 1
 _NAMES: Final = ("state.sqlite", "state.sqlite-wal", "state.sqlite-journal", "state.sqlite-shm")
 _TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, content BLOB, size INTEGER,"
-    " mtime_ns INTEGER, inode INTEGER) WITHOUT ROWID",
+    """
+    CREATE TABLE IF NOT EXISTS files (
+        path BLOB PRIMARY KEY, content BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER
+    ) WITHOUT ROWID
+    """,
     "CREATE TABLE IF NOT EXISTS places (folded TEXT PRIMARY KEY, path BLOB) WITHOUT ROWID",
     f"PRAGMA user_version = {FORMAT}",
 )
@@ -62,7 +65,7 @@ class TargetState:
                 "SELECT * FROM files WHERE path BETWEEN ? AND ?", (paths[0], paths[-1])
             )
             wanted = set(paths)
-            found = {path: Known(*rest) for path, *rest in rows if path in wanted}
+            found |= {path: Known(*rest) for path, *rest in rows if path in wanted}
         return found
 
     def learn(self, files: Iterable[tuple[bytes, Known]]) -> None:
@@ -79,7 +82,7 @@ class TargetState:
     # --- where a file system takes two names for one
 
     def owner(self, folded: str) -> tuple[bool, bytes | None]:
-        """Whether something lies there, and the path of the entry whose file it is, if it is one."""
+        """Whether something lies there, and if that is an entry's file, the entry's path."""
         row = None
         with self._guarded():
             row = self._database.execute(

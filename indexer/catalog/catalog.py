@@ -11,8 +11,12 @@ from indexer.catalog.database import Database
 from indexer.catalog.facts import Facts
 from indexer.catalog.folder import DataFolder, FolderBlobStore
 from indexer.catalog.folders import FolderIndexes, Folders
+from indexer.catalog.garbage import Garbage
 from indexer.catalog.labels import Labels
+from indexer.catalog.leases import Leases
 from indexer.catalog.reader import Reader
+from indexer.catalog.retention import Retention
+from indexer.catalog.runs import Runs
 from indexer.catalog.tracker import CatalogTracker
 from indexer.content import ContentStore
 from indexer.limits import DATA_FOLDER_THREADS
@@ -30,6 +34,10 @@ class Catalog:
     reader: Reader
     folders: Folders
     labels: Labels
+    retention: Retention
+    garbage: Garbage
+    leases: Leases
+    runs: Runs
     facts: Facts
 
     @classmethod
@@ -45,9 +53,18 @@ class Catalog:
                 files = FolderBlobStore(folder.path, threads)
                 content = ContentStore(files)
                 indexes = FolderIndexes(files, content, threads)
+                leases, runs = Leases(folder.path), Runs(database, clock)
                 tracker = CatalogTracker(
-                    database, files, content, indexes, threads=threads, clock=clock
+                    database,
+                    files,
+                    content,
+                    indexes,
+                    leases=leases,
+                    runs=runs,
+                    threads=threads,
+                    clock=clock,
                 )
+                retention = Retention(database, clock)
                 yield cls(
                     folder=folder,
                     content=content,
@@ -55,5 +72,11 @@ class Catalog:
                     reader=Reader(database),
                     folders=Folders(indexes, tracker.manifest),
                     labels=Labels(database, clock),
+                    retention=retention,
+                    garbage=Garbage(
+                        folder.path, database, files, leases, retention, threads=threads
+                    ),
+                    leases=leases,
+                    runs=runs,
                     facts=Facts(database, clock),
                 )

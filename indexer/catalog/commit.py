@@ -4,7 +4,8 @@ Invariants
   * Every function runs inside of the caller's transaction; `commit` in one that nobody else can
     write beside.
   * A commit is recorded by its request, so that repeating it changes nothing.
-  * Each commit has a run of its own: it produced the version, or confirmed it.
+  * Each commit has a run, which was started before or is made for it: it produced the version, or
+    confirmed it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,21 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Table, func, insert, select, update
 
-from indexer.catalog.labels import move_alias
-from indexer.catalog.lookup import find_artifact, find_newest, find_project, find_whole
+from indexer.catalog.labels import change_labels, move_alias
+from indexer.catalog.lookup import find_artifact, find_newest, find_whole
 from indexer.catalog.records import read_version
-from indexer.catalog.schema import artifact_types, artifacts, manifests, projects, runs, scans
+from indexer.catalog.runs import make_finished_run, make_project, require_run
+from indexer.catalog.schema import artifact_types, artifacts, manifests, scans
 from indexer.catalog.schema import versions as versions_table
-from indexer.commit_rules import LATEST, check_repeated, is_of_the_past, is_unchanged, type_of
+from indexer.commit_rules import (
+    LATEST,
+    change_of,
+    check_open,
+    check_repeated,
+    is_of_the_past,
+    is_unchanged,
+    type_of,
+)
 from indexer.protocols import CommitRequest
 from indexer.records import CommitResult, Consistency
 from indexer.wandb_digest import WandbDigest
@@ -27,7 +37,10 @@ from indexer.wandb_digest import WandbDigest
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a commit adds to its request: the tiling's blob, the W&B digest, its run, its time."""
+    """What a commit adds to its request: the tiling's blob, the W&B digest, its run, its time.
+
+    `run_id` is the request's run; where it names none, that of the one to make.
+    """
 
     tiling: str
     wandb: WandbDigest
@@ -66,12 +79,15 @@ def find_wandb_digest(connection: Connection, manifest_digest: str) -> WandbDige
 def commit(connection: Connection, request: CommitRequest, evidence: Evidence) -> CommitResult:
     """Makes the version or confirms one that is the same, with all that belongs to it.
 
-    Raises `CommitConflict`, and `InvalidSetting` for another type than the artifact's.
+    Raises `CommitConflict`, `InvalidSetting` for another type than the artifact's, `Protected` for
+    an alias that would have to move and must not, `NoSuchRun` and `RunEnded`.
     """
     first = repeated(connection, request)
     if first is not None:
         return first
     now = evidence.now
+    if request.run is not None:
+        check_open(require_run(connection, request.run))
     project_id, artifact_id = _make_artifact(connection, request, now)
     is_partial = request.scan.consistency is Consistency.PARTIAL
     version_id = find_newest(connection, artifact_id, partial=is_partial)
@@ -82,15 +98,16 @@ def commit(connection: Connection, request: CommitRequest, evidence: Evidence) -
         created = version_id is None
     else:
         created = not is_unchanged(request, newest.digest if newest else None)
-    connection.execute(
-        insert(runs).values(id=evidence.run_id, project_id=project_id, created_at=now)
-    )
+    if request.run is None:
+        started_at = request.scan.started_at
+        make_finished_run(connection, evidence.run_id, project_id, started_at, now)
     if created or version_id is None:
         version_id = _make_version(connection, artifact_id, request, evidence)
         if not is_partial and not is_late:
             move_alias(connection, artifact_id, LATEST, version_id, now)
     else:
         _confirm(connection, version_id, request, now)
+    change_labels(connection, version_id, change_of(request))
     for alias in request.aliases:
         move_alias(connection, artifact_id, alias, version_id, now)
     _record_scan(connection, version_id, request, evidence, created=created)
@@ -102,9 +119,7 @@ def _make_artifact(
 ) -> tuple[int, int]:
     """The ids of the project and the artifact, which are made if they are not there."""
     name = request.name
-    project_id = find_project(connection, name.project)
-    if project_id is None:
-        project_id = _insert(connection, projects, name=name.project, created_at=now)
+    project_id = make_project(connection, name.project, now)
     artifact_id = find_artifact(connection, name)
     fixed = connection.execute(
         select(artifact_types.c.name)
@@ -132,6 +147,7 @@ def _make_artifact(
         name=name.artifact,
         created_at=now,
         updated_at=now,
+        description="",
     )
     return project_id, artifact_id
 
@@ -162,7 +178,7 @@ def _make_version(
         run_id=evidence.run_id,
         listed=request.scan.listed,
         consistency=request.scan.consistency.value,
-        notes=request.notes or "",
+        notes="",
         created_at=evidence.now,
         confirmed_at=evidence.now,
         seen_at=request.scan.seen_at,
@@ -170,16 +186,21 @@ def _make_version(
         checksum=request.scan.checksum,
         touched=request.scan.touched,
         notices=list(request.scan.notices),
+        expires_at=None if request.ttl is None else evidence.now + request.ttl,
+        description="",
+        metadata={},
     )
 
 
 def _confirm(
     connection: Connection, version_id: int, request: CommitRequest, now: datetime
 ) -> None:
-    seen_at = max(read_version(connection, version_id).seen_at, request.scan.seen_at)
+    version = read_version(connection, version_id)
+    seen_at = max(version.seen_at, request.scan.seen_at)
     changes: dict[str, object] = {"confirmed_at": now, "seen_at": seen_at}
-    if request.notes is not None:
-        changes["notes"] = request.notes
+    if request.ttl is not None and version.expires_at is not None:
+        # What somebody wants for that long from now on does not go before, nor sooner than it was.
+        changes["expires_at"] = max(version.expires_at, now + request.ttl)
     connection.execute(
         update(versions_table).where(versions_table.c.id == version_id).values(changes)
     )

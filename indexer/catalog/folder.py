@@ -3,6 +3,8 @@
 Invariants
   * A file that has its name is whole and on the disk: it is written under another name, flushed,
     renamed, and the folder flushed. Its content never changes.
+  * A file that somebody was told is there has a new modification time by then, or is gone: whoever
+    collects garbage tells by it what may still be wanted.
   * A folder of a newer format is left as it is.
   * Nobody else can read a folder that was made here (mode 0700).
 """
@@ -106,9 +108,14 @@ class FolderBlobStore:
     async def delete(self, name: str) -> None:
         await self._threads.run(self._delete, self.path_of(name))
 
-    async def absent(self, names: Sequence[str]) -> set[str]:
-        """Those of the names that are not there."""
-        return await self._threads.run(self._absent, names)
+    async def keep(self, names: Sequence[str]) -> set[str]:
+        """Those of the names that are not there; the others are as new as files put just now."""
+        return await self._threads.run(self.keep_now, names)
+
+    def keep_now(self, names: Iterable[str]) -> set[str]:
+        """What `keep` does, within a call that blocks anyway."""
+        with usable(self._root):
+            return {name for name in names if not _keep(self.path_of(name))}
 
     async def settle(self, names: Sequence[str]) -> None:
         """Returns when names that are there will be there after a loss of power, too.
@@ -127,9 +134,9 @@ class FolderBlobStore:
         return self._root / kind / stem[:2] / (stem + _SUFFIXES.get(kind, ""))
 
     def _put(self, path: Path, data: bytes) -> None:
-        if path.exists():
-            return
         with usable(self._root):
+            if _keep(path):
+                return
             if not path.parent.is_dir():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._flush_folders([path.parent.parent, self._root])
@@ -138,9 +145,6 @@ class FolderBlobStore:
     def _delete(self, path: Path) -> None:
         with usable(self._root):
             path.unlink(missing_ok=True)
-
-    def _absent(self, names: Iterable[str]) -> set[str]:
-        return {name for name in names if not self.path_of(name).exists()}
 
     def _flush_folders(self, folders: Iterable[Path]) -> None:
         for folder in folders:
@@ -208,11 +212,22 @@ def _check_mark(folder: Path) -> None:
 def _sweep(folder: Path, now: datetime) -> None:
     """Removes what processes that were killed have left half written."""
     oldest_s = now.timestamp() - TEMPORARY_FILE_AGE_S
-    for place in (folder, *(folder / kind for kind in ("shards", "blobs", "folders"))):
+    for place in (folder, *(folder / kind for kind in ("shards", "blobs", "folders", "leases"))):
         with suppress(FileNotFoundError), os.scandir(place) as entries:
             for entry in entries:
                 if entry.name.startswith(TEMPORARY) and entry.stat().st_mtime < oldest_s:
                     Path(entry).unlink(missing_ok=True)
+
+
+def _keep(path: Path) -> bool:
+    """Whether a file is there, which is new from now on. Blocks."""
+    try:
+        os.utime(path)
+        # Who takes files away may have had it in hand: see `garbage.take_away`.
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _flush_folder(folder: Path) -> None:

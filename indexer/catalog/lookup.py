@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
@@ -17,6 +18,9 @@ from indexer.errors import NoSuchVersion
 from indexer.limits import NAMES_COMPARED_MAX, NAMES_SUGGESTED_MAX
 from indexer.records import Consistency
 from indexer.references import DIGEST_PATTERN, VERSION_PATTERN, ArtifactName
+
+IS_THERE: Final = versions.c.deleted_at.is_(None)
+"""Of versions: those that were not deleted. All but numbers and lineage is about these alone."""
 
 
 def find_project(connection: Connection, project: str) -> int | None:
@@ -50,6 +54,37 @@ def find_whole(connection: Connection, artifact_id: int, manifest_digest: str) -
     is_whole = versions.c.consistency != Consistency.PARTIAL.value
     has_digest = versions.c.manifest_digest == manifest_digest
     return _newest(connection, artifact_id, and_(is_whole, has_digest))
+
+
+def find_manifest(connection: Connection, manifest_digest: str) -> bool:
+    """Whether a version of any artifact has the digest."""
+    has_it = versions.c.manifest_digest == manifest_digest
+    return connection.execute(select(versions.c.id).where(has_it, IS_THERE)).first() is not None
+
+
+def require_manifest(connection: Connection, manifest_digest: str) -> None:
+    """Raises `NoSuchVersion` unless a version of any artifact has the digest."""
+    if find_manifest(connection, manifest_digest):
+        return
+    last = connection.execute(
+        select(versions.c.id)
+        .where(versions.c.manifest_digest == manifest_digest)
+        .order_by(versions.c.deleted_at.desc())
+        .limit(1)
+    ).scalar()
+    if last is not None:
+        raise NoSuchVersion(f"{_how_it_went(connection, last)}.")
+    raise NoSuchVersion(f"there is no version with the digest {manifest_digest}.")
+
+
+def protected_of(connection: Connection, version_id: int) -> Sequence[str]:
+    """The protected aliases that mean a version, by name."""
+    is_its = and_(aliases.c.version_id == version_id, aliases.c.protected)
+    return (
+        connection.execute(select(aliases.c.name).where(is_its).order_by(aliases.c.name))
+        .scalars()
+        .all()
+    )
 
 
 def find_alias(connection: Connection, artifact_id: int, alias: str) -> int | None:
@@ -88,10 +123,13 @@ def require_artifact(connection: Connection, name: ArtifactName) -> int:
     return found
 
 
-def require_version(connection: Connection, name: ArtifactName, selector: str) -> tuple[int, int]:
+def require_version(
+    connection: Connection, name: ArtifactName, selector: str, *, deleted: bool = False
+) -> tuple[int, int]:
     """The ids of an artifact and of the version that `v3`, an alias or `sha256:…` selects there.
 
-    A digest selects the newest version that has it.
+    A digest selects the newest version that has it. With `deleted`, one that was is found, too, by
+    its number or digest.
     """
     artifact_id = require_artifact(connection, name)
     if match := VERSION_PATTERN.fullmatch(selector):
@@ -103,14 +141,51 @@ def require_version(connection: Connection, name: ArtifactName, selector: str) -
     if found is None:
         mark = "@" if DIGEST_PATTERN.fullmatch(selector) else ":"
         there_is = _what_there_is(connection, artifact_id, selector)
+        if (gone := _find_deleted(connection, artifact_id, selector)) is not None:
+            if deleted:
+                return artifact_id, gone
+            raise NoSuchVersion(f"{_how_it_went(connection, gone)}; {there_is}.")
         raise NoSuchVersion(f"there is no {name}{mark}{selector}; {there_is}.")
     return artifact_id, found
 
 
-def _newest(connection: Connection, artifact_id: int, which: ColumnElement[bool]) -> int | None:
+def _find_deleted(connection: Connection, artifact_id: int, selector: str) -> int | None:
+    """The newest of the deleted versions that a number or a digest selects."""
+    if match := VERSION_PATTERN.fullmatch(selector):
+        which = versions.c.number == int(match.group(1))
+    else:
+        which = versions.c.manifest_digest == selector
+    return _newest(connection, artifact_id, which, ~IS_THERE)
+
+
+def _how_it_went(connection: Connection, version_id: int) -> str:
+    row = connection.execute(
+        select(
+            projects.c.name.label("project"),
+            artifacts.c.name.label("artifact"),
+            versions.c.number,
+            versions.c.deleted_at,
+            versions.c.deleted_because,
+        )
+        .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
+        .join(projects, artifacts.c.project_id == projects.c.id)
+        .where(versions.c.id == version_id)
+    ).one()
+    how = "expired, and was deleted" if row.deleted_because == "expired" else "was removed"
+    return (
+        f"{row.project}/{row.artifact}:v{row.number} {how} at {row.deleted_at:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _newest(
+    connection: Connection,
+    artifact_id: int,
+    which: ColumnElement[bool],
+    state: ColumnElement[bool] = IS_THERE,
+) -> int | None:
     selected = (
         select(versions.c.id)
-        .where(versions.c.artifact_id == artifact_id, which)
+        .where(versions.c.artifact_id == artifact_id, which, state)
         .order_by(versions.c.number.desc())
         .limit(1)
     )
@@ -118,10 +193,14 @@ def _newest(connection: Connection, artifact_id: int, which: ColumnElement[bool]
 
 
 def _what_there_is(connection: Connection, artifact_id: int, selector: str) -> str:
-    newest = connection.execute(
-        select(func.max(versions.c.number)).where(versions.c.artifact_id == artifact_id)
-    ).scalar_one()
-    numbers = f"v0 to v{newest}" if newest else "v0 alone"
+    oldest, newest = connection.execute(
+        select(func.min(versions.c.number), func.max(versions.c.number)).where(
+            versions.c.artifact_id == artifact_id, IS_THERE
+        )
+    ).one()
+    if newest is None:
+        return "no version is left of it"
+    numbers = f"v{oldest} alone" if oldest == newest else f"v{oldest} to v{newest}"
     known = _names(connection, select(aliases.c.name).where(aliases.c.artifact_id == artifact_id))
     return f"it has {numbers} and {_offer(selector, known, 'the aliases', 'no alias')}"
 

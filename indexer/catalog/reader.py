@@ -9,27 +9,35 @@ Invariants
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, and_, func, select
 
 from indexer.catalog.database import Database
-from indexer.catalog.lookup import require_artifact, require_project, require_version
+from indexer.catalog.lineage import read_lineage
+from indexer.catalog.lookup import IS_THERE, require_artifact, require_project, require_version
 from indexer.catalog.records import SELECT_VERSIONS, read_version, read_versions
 from indexer.catalog.schema import (
+    Moment,
     alias_moves,
     aliases,
     artifact_types,
     artifacts,
     projects,
     scans,
+    version_tags,
     versions,
 )
 from indexer.commit_rules import LATEST
 from indexer.errors import NoSuchVersion
-from indexer.limits import CATALOG_ROWS_MAX
+from indexer.limits import CATALOG_ROWS_MAX, LINEAGE_DEPTH_DEFAULT
 from indexer.records import (
     AliasMove,
     ArtifactRecord,
     Consistency,
+    Direction,
+    Lineage,
     ProjectRecord,
     ScanSummary,
     VersionRecord,
@@ -60,10 +68,34 @@ class Reader:
         return await self._database.read(_artifacts, project, after, limit)
 
     async def versions(
-        self, name: ArtifactName, *, after: int | None = None, limit: int = CATALOG_ROWS_MAX
+        self,
+        name: ArtifactName,
+        *,
+        after: int | None = None,
+        limit: int = CATALOG_ROWS_MAX,
+        tag: str | None = None,
+        deleted: bool = False,
     ) -> list[VersionRecord]:
-        """An artifact's versions, newest first, those older than the number `after`."""
-        return await self._database.read(_versions, name, after, limit)
+        """An artifact's versions, newest first, those older than the number `after`.
+
+        With `tag`, those that have it; with `deleted`, what is kept of deleted ones is among them.
+        """
+        wanted = _VersionsWanted(after, limit, tag, deleted)
+        return await self._database.read(_versions, name, wanted)
+
+    async def artifact(self, name: ArtifactName) -> ArtifactRecord:
+        """What is known of an artifact."""
+        return await self._database.read(_artifact, name)
+
+    async def lineage(
+        self,
+        name: ArtifactName,
+        selector: str,
+        direction: Direction = "both",
+        depth: int = LINEAGE_DEPTH_DEFAULT,
+    ) -> Lineage:
+        """What a version came from, and what came from it."""
+        return await self._database.read(read_lineage, name, selector, direction, depth)
 
     async def version(self, name: ArtifactName, selector: str) -> VersionRecord:
         """The version that `v3`, an alias or `sha256:…` (the newest that has it) selects."""
@@ -88,6 +120,10 @@ class Reader:
         """An artifact's aliases by name, each with the number of the version it means."""
         return await self._database.read(_aliases, name)
 
+    async def protected_aliases(self, name: ArtifactName) -> frozenset[str]:
+        """Those of an artifact's aliases that are protected."""
+        return await self._database.read(_protected_aliases, name)
+
     async def alias_moves(
         self, name: ArtifactName, alias: str, *, limit: int = CATALOG_ROWS_MAX
     ) -> list[AliasMove]:
@@ -104,16 +140,18 @@ def _projects(connection: Connection, after: str | None, limit: int) -> list[Pro
     versions_of = (
         select(func.count())
         .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
-        .where(artifacts.c.project_id == projects.c.id)
+        .where(artifacts.c.project_id == projects.c.id, IS_THERE)
     )
     updated = select(func.max(artifacts.c.updated_at)).where(
         artifacts.c.project_id == projects.c.id
     )
+    # A project in which runs were started has no artifact yet.
+    updated_at = func.coalesce(updated.scalar_subquery(), projects.c.created_at, type_=Moment)
     selected = select(
         projects.c.name,
         artifacts_of.scalar_subquery().label("artifacts"),
         versions_of.scalar_subquery().label("versions"),
-        updated.scalar_subquery().label("updated_at"),
+        updated_at.label("updated_at"),
     )
     if after is not None:
         selected = selected.where(projects.c.name > after)
@@ -125,24 +163,39 @@ def _artifacts(
     connection: Connection, project: str, after: str | None, limit: int
 ) -> list[ArtifactRecord]:
     project_id = require_project(connection, project)
-    versions_of = select(func.count()).where(versions.c.artifact_id == artifacts.c.id)
+    selected = _SELECT_ARTIFACTS.where(artifacts.c.project_id == project_id)
+    if after is not None:
+        selected = selected.where(artifacts.c.name > after)
+    return _read_artifacts(connection, project, selected.order_by(artifacts.c.name).limit(limit))
+
+
+def _artifact(connection: Connection, name: ArtifactName) -> ArtifactRecord:
+    selected = _SELECT_ARTIFACTS.where(artifacts.c.id == require_artifact(connection, name))
+    return _read_artifacts(connection, name.project, selected)[0]
+
+
+def _select_artifacts() -> Select[*tuple[Any, ...]]:
+    versions_of = select(func.count()).where(versions.c.artifact_id == artifacts.c.id, IS_THERE)
     latest_of = select(aliases.c.version_id).where(
         aliases.c.artifact_id == artifacts.c.id, aliases.c.name == LATEST
     )
-    selected = (
-        select(
-            artifacts.c.name,
-            artifact_types.c.name.label("type"),
-            versions_of.scalar_subquery().label("versions"),
-            latest_of.scalar_subquery().label("latest_id"),
-            artifacts.c.updated_at,
-        )
-        .join(artifact_types, artifacts.c.type_id == artifact_types.c.id)
-        .where(artifacts.c.project_id == project_id)
-    )
-    if after is not None:
-        selected = selected.where(artifacts.c.name > after)
-    rows = connection.execute(selected.order_by(artifacts.c.name).limit(limit)).all()
+    return select(
+        artifacts.c.name,
+        artifact_types.c.name.label("type"),
+        versions_of.scalar_subquery().label("versions"),
+        latest_of.scalar_subquery().label("latest_id"),
+        artifacts.c.updated_at,
+        artifacts.c.description,
+    ).join(artifact_types, artifacts.c.type_id == artifact_types.c.id)
+
+
+_SELECT_ARTIFACTS: Final = _select_artifacts()
+
+
+def _read_artifacts(
+    connection: Connection, project: str, selected: Select[*tuple[Any, ...]]
+) -> list[ArtifactRecord]:
+    rows = connection.execute(selected).all()
     latest = read_versions(
         connection, SELECT_VERSIONS.where(versions.c.id.in_([row.latest_id for row in rows]))
     )
@@ -153,19 +206,33 @@ def _artifacts(
             versions=row.versions,
             latest=latest.get(row.latest_id),
             updated_at=row.updated_at,
+            description=row.description,
         )
         for row in rows
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _VersionsWanted:
+    after: int | None
+    limit: int
+    tag: str | None
+    deleted: bool
+
+
 def _versions(
-    connection: Connection, name: ArtifactName, after: int | None, limit: int
+    connection: Connection, name: ArtifactName, wanted: _VersionsWanted
 ) -> list[VersionRecord]:
     artifact_id = require_artifact(connection, name)
     selected = SELECT_VERSIONS.where(versions.c.artifact_id == artifact_id)
-    if after is not None:
-        selected = selected.where(versions.c.number < after)
-    selected = selected.order_by(versions.c.number.desc()).limit(limit)
+    if wanted.tag is not None:
+        tagged = select(version_tags.c.version_id).where(version_tags.c.name == wanted.tag)
+        selected = selected.where(versions.c.id.in_(tagged))
+    if not wanted.deleted:
+        selected = selected.where(IS_THERE)
+    if wanted.after is not None:
+        selected = selected.where(versions.c.number < wanted.after)
+    selected = selected.order_by(versions.c.number.desc()).limit(wanted.limit)
     return list(read_versions(connection, selected).values())
 
 
@@ -218,6 +285,12 @@ def _aliases(connection: Connection, name: ArtifactName) -> dict[str, int]:
         .order_by(aliases.c.name)
     )
     return {row.name: row.number for row in rows}
+
+
+def _protected_aliases(connection: Connection, name: ArtifactName) -> frozenset[str]:
+    artifact_id = require_artifact(connection, name)
+    is_protected = and_(aliases.c.artifact_id == artifact_id, aliases.c.protected)
+    return frozenset(connection.execute(select(aliases.c.name).where(is_protected)).scalars())
 
 
 def _alias_moves(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, select
 
 from indexer.catalog.schema import (
     aliases,
@@ -17,6 +17,7 @@ from indexer.catalog.schema import (
     artifacts,
     manifests,
     projects,
+    version_tags,
     versions,
 )
 from indexer.records import Consistency, VersionRecord
@@ -45,6 +46,11 @@ SELECT_VERSIONS: Final = (
         versions.c.checksum,
         versions.c.touched,
         versions.c.notices,
+        versions.c.expires_at,
+        versions.c.deleted_at,
+        versions.c.deleted_because,
+        versions.c.description,
+        versions.c.metadata,
     )
     .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
     .join(projects, artifacts.c.project_id == projects.c.id)
@@ -54,13 +60,25 @@ SELECT_VERSIONS: Final = (
 """All versions; what narrows it down decides which."""
 
 
+class _Names(NamedTuple):
+    aliases: tuple[str, ...]
+    protected: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
 def read_versions(
     connection: Connection, selected: Select[*tuple[Any, ...]]
 ) -> dict[int, VersionRecord]:
     """The records of `SELECT_VERSIONS`, narrowed down, by their rows' ids and in order."""
     rows = connection.execute(selected).mappings().all()
-    names = _aliases_of(connection, [row["id"] for row in rows])
-    return {row["id"]: _version(row, names[row["id"]]) for row in rows}
+    ids = [row["id"] for row in rows]
+    names = _names_of(connection, aliases, ids)
+    protected = _names_of(connection, aliases, ids, aliases.c.protected)
+    tags = _names_of(connection, version_tags, ids)
+    return {
+        row["id"]: _version(row, _Names(*(each[row["id"]] for each in (names, protected, tags))))
+        for row in rows
+    }
 
 
 def read_version(connection: Connection, version_id: int) -> VersionRecord:
@@ -68,11 +86,14 @@ def read_version(connection: Connection, version_id: int) -> VersionRecord:
     return read_versions(connection, SELECT_VERSIONS.where(versions.c.id == version_id))[version_id]
 
 
-def _aliases_of(connection: Connection, version_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+def _names_of(
+    connection: Connection, table: Table, version_ids: Iterable[int], *which: ColumnElement[bool]
+) -> dict[int, tuple[str, ...]]:
+    """The aliases or tags of versions, in order."""
     found = connection.execute(
-        select(aliases.c.version_id, aliases.c.name)
-        .where(aliases.c.version_id.in_(list(version_ids)))
-        .order_by(aliases.c.name)
+        select(table.c.version_id, table.c.name)
+        .where(table.c.version_id.in_(list(version_ids)), *which)
+        .order_by(table.c.name)
     )
     names: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
     for version_id, name in found:
@@ -80,7 +101,7 @@ def _aliases_of(connection: Connection, version_ids: Iterable[int]) -> dict[int,
     return names
 
 
-def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
+def _version(row: RowMapping, names: _Names) -> VersionRecord:
     return VersionRecord(
         name=ArtifactName(row["project"], row["artifact"]),
         type=row["type"],
@@ -92,7 +113,7 @@ def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
         size_bytes=row["size_bytes"],
         listed=row["listed"],
         consistency=Consistency(row["consistency"]),
-        aliases=alias_names,
+        aliases=names.aliases,
         notes=row["notes"],
         run_id=row["run_id"],
         created_at=row["created_at"],
@@ -102,4 +123,11 @@ def _version(row: RowMapping, alias_names: tuple[str, ...]) -> VersionRecord:
         checksum=row["checksum"],
         touched=row["touched"],
         notices=tuple(row["notices"]),
+        protected=names.protected,
+        expires_at=row["expires_at"],
+        deleted_at=row["deleted_at"],
+        deleted_because=row["deleted_because"],
+        description=row["description"],
+        metadata=row["metadata"],
+        tags=names.tags,
     )

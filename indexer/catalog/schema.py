@@ -2,8 +2,11 @@
 
 Invariants
   * Migrations make what stands here, and a test compares the two; `REVISION` is the newest of them.
-  * Rows of versions, scans and manifests are written once, but for a version's notes and the times
-    at which it was last confirmed and seen. What moves are aliases, and every move is kept.
+  * Rows of versions, scans and manifests are written once, but for a version's labels (notes,
+    description, metadata, tags) and the times at which it was last confirmed and seen, expires, and
+    was deleted. What moves are aliases, and every move is kept; what begins and ends are runs.
+  * A version's row stays when the version is deleted, so that its number is never given again and
+    what was made of it can still be told.
   * Nothing here is special to SQLite.
 """
 
@@ -27,9 +30,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
-REVISION: Final = "0002"
+from indexer.limits import RUN_NAME_CHARACTERS_MAX, TAG_CHARACTERS_MAX
+
+REVISION: Final = "0004"
 """The revision of this schema, as `migrations/versions` ends in it."""
 
 NAME_CHARACTERS_MAX: Final = 128
@@ -89,6 +95,7 @@ artifacts = Table(
     Column("name", String(NAME_CHARACTERS_MAX), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
+    Column("description", Text, nullable=False),
     UniqueConstraint("project_id", "name"),
 )
 
@@ -98,6 +105,14 @@ runs = Table(
     Column("id", String(NAME_CHARACTERS_MAX), primary_key=True),
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("name", String(RUN_NAME_CHARACTERS_MAX), nullable=False),
+    Column("job_type", String(RUN_NAME_CHARACTERS_MAX), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("config", JSON, nullable=False),
+    Column("notes", Text, nullable=False),
+    Index(None, "project_id", "created_at", "id"),
 )
 
 manifests = Table(
@@ -129,6 +144,11 @@ versions = Table(
     Column("checksum", String(16)),
     Column("touched", BigInteger),
     Column("notices", JSON, nullable=False),
+    Column("expires_at", Moment, index=True),
+    Column("deleted_at", Moment),
+    Column("deleted_because", String(16)),
+    Column("description", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
     UniqueConstraint("artifact_id", "number"),
     Index(None, "artifact_id", "manifest_digest"),
     Index(None, "manifest_digest"),
@@ -141,6 +161,7 @@ aliases = Table(
     Column("name", String(NAME_CHARACTERS_MAX), primary_key=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
     Column("moved_at", Moment, nullable=False),
+    Column("protected", Boolean, nullable=False, server_default=false()),
 )
 
 alias_moves = Table(
@@ -161,7 +182,7 @@ scans = Table(
     Column("id", Integer, primary_key=True),
     Column("request_id", String(NAME_CHARACTERS_MAX), nullable=False, unique=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
-    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("run_id", ForeignKey("runs.id"), nullable=False, index=True),
     Column("created", Boolean, nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("finished_at", Moment, nullable=False),
@@ -173,6 +194,25 @@ scans = Table(
 )
 """One row for every commit: the scan that created a version, or confirmed it. A commit is found
 again by its request; `tiling` names a blob."""
+
+version_tags = Table(
+    "version_tags",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("name", String(TAG_CHARACTERS_MAX), primary_key=True, index=True),
+)
+
+uses = Table(
+    "uses",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("used_at", Moment, nullable=False),
+    Column("use_as", String(RUN_NAME_CHARACTERS_MAX)),
+    UniqueConstraint("run_id", "version_id"),
+)
+"""Which run used which version; what a run made or confirmed is in `scans`."""
 
 endpoint_facts = Table(
     "endpoint_facts",

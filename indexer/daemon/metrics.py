@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from indexer import __version__, telemetry
+from indexer.records import GarbageReport
 from indexer.service import Service
 from indexer.telemetry import Counters, Totals
 
@@ -63,6 +64,17 @@ class Metrics:
         self._streams = Gauge(
             "indexer_event_streams", "Followers of jobs just now.", registry=self._registry
         )
+        self._expired = Counter(
+            "indexer_versions_expired",
+            "Versions that expired and were deleted.",
+            registry=self._registry,
+        )
+        self._deleted = Counter(
+            "indexer_garbage_deleted_bytes",
+            "Bytes of files that no version needed and that were deleted.",
+            ("kind",),
+            registry=self._registry,
+        )
         self.open_streams = 0
         self._connections = Gauge(
             "indexer_http_connections", "Connections just now.", registry=self._registry
@@ -83,6 +95,12 @@ class Metrics:
         self._requests.labels(operation, str(status)).inc()
         if seconds is not None:
             self._durations.labels(operation).observe(seconds)
+
+    def collected(self, report: GarbageReport) -> None:
+        """Counts what a collection of garbage deleted."""
+        self._expired.inc(len(report.expired))
+        for kind, amount in report.deleted.items():
+            self._deleted.labels(kind).inc(amount.size_bytes)
 
     @contextmanager
     def stream(self) -> Iterator[None]:

@@ -37,6 +37,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
         "A version: `v3`, an alias such as `latest`, or a digest.",
         {"type": "string", "pattern": f"^({NAME_CHARACTERS}|sha256:[0-9a-f]{{64}})$"},
     ),
+    "run": ("A run's id.", {"type": "string", "pattern": f"^{NAME_CHARACTERS}$"}),
     "scan": ("A scan's id.", {"type": "string", "pattern": "^[0-9]{1,18}$"}),
     "id": ("A job's id.", {"type": "string", "pattern": "^[0-9a-f]{16}$"}),
     "shard": ("A shard's digest.", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
@@ -120,8 +121,14 @@ def _described(
 
 
 def _query_parameters(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    required = schema.get("required", ())
     return [
-        {"in": "query", "name": name, "required": False, "schema": _without_null(each)}
+        {
+            "in": "query",
+            "name": name,
+            "required": name in required,
+            "schema": _without_null(each),
+        }
         for name, each in schema["properties"].items()
     ]
 

@@ -36,6 +36,11 @@ def wanted_of(
         aliases=request.aliases,
         notes=request.notes,
         expect=parent_digest,
+        ttl=request.ttl,
+        description=request.description,
+        metadata=request.metadata,
+        tags=request.tags,
+        run=request.run,
     )
 
 

@@ -9,15 +9,17 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Final, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
 
 from indexer.checksums import CHECKSUMS
-from indexer.commit_rules import check_name, check_notes
+from indexer.commit_rules import check_name, check_ttl
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
+from indexer.label_rules import check_change
 from indexer.limits import OBJECTS_MAX, OBJECTS_MAX_DEFAULT, SLICE_PAGES_MAX
-from indexer.references import ArtifactName, parse_alias
+from indexer.records import LabelChange
+from indexer.references import ArtifactName, parse_alias, parse_run
 from indexer.sources import Source, check_sources
 
 OnLimit = Literal["error", "partial"]
@@ -38,7 +40,10 @@ class SnapshotRequest:
 
     `checksum` is one of `checksums.CHECKSUMS`; None takes `md5` for files and `none` for all other
     stores. With `heads`, a HEAD is asked for entries whose version the listing does not tell.
-    `as_of` asks for the state at that moment, from the store's versions.
+    `as_of` asks for the state at that moment, from the store's versions. The version expires `ttl`
+    after it is made.
+
+    `run` is the id of the run that the version is to be of; None makes one.
 
     Raises `InvalidSetting` and `InvalidReference`.
     """
@@ -55,6 +60,11 @@ class SnapshotRequest:
     checksum: str | None = None
     heads: bool = False
     as_of: datetime | None = None
+    ttl: timedelta | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: tuple[str, ...] = ()
+    run: str | None = None
     slice_pages_max: int = SLICE_PAGES_MAX
 
     def __post_init__(self) -> None:
@@ -83,10 +93,13 @@ class SnapshotRequest:
                 f"{self.as_of.isoformat()} is no moment that a store can tell of: write one "
                 f"since 1970."
             )
+        if self.ttl is not None:
+            check_ttl(self.ttl)
         if self.type is not None:
             check_name("type", self.type)
-        if self.notes is not None:
-            check_notes(self.notes)
+        check_change(LabelChange(self.notes, self.description, self.metadata, add_tags=self.tags))
+        if self.run is not None:
+            parse_run(self.run)
         for alias in self.aliases:
             parse_alias(alias)
         assert self.slice_pages_max > 0

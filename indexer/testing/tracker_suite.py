@@ -49,12 +49,13 @@ from indexer.testing.commits import (
     shard_of,
 )
 from indexer.testing.tracker_moments import MomentsSuite
+from indexer.testing.tracker_runs import RunsSuite
 
 OpenTracker = Callable[[], AbstractAsyncContextManager[Tracker]]
 
 
 @pytest.mark.asyncio
-class TrackerSuite(MomentsSuite):
+class TrackerSuite(MomentsSuite, RunsSuite):
     """What every tracker does."""
 
     @pytest.fixture

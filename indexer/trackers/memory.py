@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,18 +9,33 @@ import pyarrow as pa
 
 from indexer.commit_rules import (
     LATEST,
+    SNAPSHOT_JOB_TYPE,
+    change_of,
+    check_open,
+    check_project,
     check_repeated,
     check_request,
     check_shard,
+    has_ended,
     is_of_the_past,
     is_unchanged,
+    new_run_id,
     type_of,
 )
 from indexer.content import decode_shard
-from indexer.errors import CorruptContent, NoSuchVersion
+from indexer.errors import CorruptContent, NoSuchRun, NoSuchVersion
+from indexer.label_rules import check_run_request, check_tags
 from indexer.manifest import Manifest
 from indexer.protocols import CommitRequest
-from indexer.records import CommitResult, Consistency, VersionRecord
+from indexer.records import (
+    CommitResult,
+    Consistency,
+    LabelChange,
+    RunRecord,
+    RunRequest,
+    RunState,
+    VersionRecord,
+)
 from indexer.references import ArtifactName
 from indexer.wandb_digest import WandbDigest, WandbDigester
 from workers.clock import Clock
@@ -50,7 +64,7 @@ class MemoryTracker:
         self._manifests: dict[str, Manifest] = {}
         self._artifacts: dict[ArtifactName, _Artifact] = {}
         self._commits: dict[str, _Commit] = {}
-        self._run_numbers = itertools.count(1)
+        self._runs: dict[str, RunRecord] = {}
 
     async def parent(self, name: ArtifactName, *, partial: bool = False) -> VersionRecord | None:
         artifact = self._artifacts.get(name)
@@ -82,6 +96,8 @@ class MemoryTracker:
             check_repeated(request, first)
             return first
         wandb = self._wandb_digest(request.manifest)
+        if request.run is not None:
+            check_open(await self.run(request.run))
         artifact = self._artifacts.get(request.name)
         type_name = type_of(request.name, artifact.type if artifact else None, request.type)
         artifact = artifact or _Artifact(type_name)
@@ -94,15 +110,22 @@ class MemoryTracker:
             created = newest is None
         else:
             created = not is_unchanged(request, before.digest if before else None)
-        # From here on nothing can fail.
+        run_id = request.run or new_run_id()
         if created or newest is None:
             number = len(artifact.versions)
-            artifact.versions.append(self._make_version(request, type_name, number, wandb))
-            if not is_partial and not is_late:
-                artifact.aliases[LATEST] = number
+            version = self._make_version(request, type_name, number, wandb, run_id)
         else:
             number = newest
-            artifact.versions[number] = self._confirm(artifact.versions[number], request)
+            version = self._confirm(artifact.versions[number], request)
+        version = _labelled(version, change_of(request))
+        # From here on nothing can fail.
+        if number == len(artifact.versions):
+            artifact.versions.append(version)
+            if not is_partial and not is_late:
+                artifact.aliases[LATEST] = number
+        artifact.versions[number] = version
+        if request.run is None:
+            self._runs[run_id] = self._finished(request, run_id)
         artifact.aliases.update(dict.fromkeys(request.aliases, number))
         self._artifacts[request.name] = artifact
         self._manifests[request.manifest.digest] = request.manifest
@@ -115,6 +138,62 @@ class MemoryTracker:
             return None
         return CommitResult(self._record(commit.name, commit.number), created=commit.created)
 
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        check_run_request(request)
+        now = self._clock.now()
+        run_id = request.id or new_run_id()
+        run = self._runs.get(run_id)
+        if run is None:
+            run = RunRecord(
+                id=run_id,
+                project=request.project,
+                name=run_id,
+                job_type="",
+                state=RunState.RUNNING,
+                config={},
+                notes="",
+                created_at=now,
+                started_at=now,
+                finished_at=None,
+            )
+        check_project(run, request)
+        given = {
+            name: value
+            for name in ("name", "job_type", "config", "notes")
+            if (value := getattr(request, name)) is not None
+        }
+        if run.state is not RunState.RUNNING:
+            run = replace(run, state=RunState.RUNNING, started_at=now, finished_at=None)
+        self._runs[run_id] = replace(run, **given)
+        return self._runs[run_id]
+
+    async def run(self, run_id: str) -> RunRecord:
+        if run_id not in self._runs:
+            raise NoSuchRun(f"there is no run {run_id[:128]!r}.")
+        return self._runs[run_id]
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        run = await self.run(run_id)
+        if not has_ended(run, state):
+            run = replace(run, state=state, finished_at=self._clock.now())
+            self._runs[run_id] = run
+        return run
+
+    def _finished(self, request: CommitRequest, run_id: str) -> RunRecord:
+        now = self._clock.now()
+        return RunRecord(
+            id=run_id,
+            project=request.name.project,
+            name=run_id,
+            job_type=SNAPSHOT_JOB_TYPE,
+            state=RunState.FINISHED,
+            config={},
+            notes="",
+            created_at=now,
+            started_at=min(request.scan.started_at, now),
+            finished_at=now,
+        )
+
     def _wandb_digest(self, manifest: Manifest) -> WandbDigest:
         digester = WandbDigester()
         for previous, shard in zip((None, *manifest.shards), manifest.shards, strict=False):
@@ -126,7 +205,7 @@ class MemoryTracker:
         return digester.finish()
 
     def _make_version(
-        self, request: CommitRequest, type_name: str, number: int, wandb: WandbDigest
+        self, request: CommitRequest, type_name: str, number: int, wandb: WandbDigest, run_id: str
     ) -> VersionRecord:
         now = self._clock.now()
         return VersionRecord(
@@ -141,8 +220,8 @@ class MemoryTracker:
             listed=request.scan.listed,
             consistency=request.scan.consistency,
             aliases=(),
-            notes=request.notes or "",
-            run_id=f"run-{next(self._run_numbers)}",
+            notes="",
+            run_id=run_id,
             created_at=now,
             confirmed_at=now,
             seen_at=request.scan.seen_at,
@@ -150,21 +229,36 @@ class MemoryTracker:
             checksum=request.scan.checksum,
             touched=request.scan.touched,
             notices=request.scan.notices,
+            expires_at=None if request.ttl is None else now + request.ttl,
         )
 
     def _confirm(self, version: VersionRecord, request: CommitRequest) -> VersionRecord:
-        notes = version.notes if request.notes is None else request.notes
+        now, expires_at = self._clock.now(), version.expires_at
+        if request.ttl is not None and expires_at is not None:
+            expires_at = max(expires_at, now + request.ttl)
         return replace(
             version,
-            confirmed_at=self._clock.now(),
+            confirmed_at=now,
+            expires_at=expires_at,
             seen_at=max(version.seen_at, request.scan.seen_at),
-            notes=notes,
         )
 
     def _record(self, name: ArtifactName, number: int) -> VersionRecord:
         artifact = self._artifacts[name]
         names = sorted(alias for alias, at in artifact.aliases.items() if at == number)
         return replace(artifact.versions[number], aliases=tuple(names))
+
+
+def _labelled(version: VersionRecord, change: LabelChange) -> VersionRecord:
+    tags = change.tags_of(version.tags)
+    check_tags(tags)
+    return replace(
+        version,
+        notes=version.notes if change.notes is None else change.notes,
+        description=version.description if change.description is None else change.description,
+        metadata=version.metadata if change.metadata is None else change.metadata,
+        tags=tags,
+    )
 
 
 def _with_digest(artifact: _Artifact, digest: str) -> int | None:

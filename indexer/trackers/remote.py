@@ -11,16 +11,19 @@ import asyncio
 from collections.abc import Sequence
 from urllib.parse import quote
 
+import msgspec
 import pyarrow as pa
 
-from indexer.commit_rules import check_request
+from indexer.commit_rules import check_request, new_run_id
 from indexer.content import decode_shard
 from indexer.errors import CommitUnknown, DaemonUnavailable, NotFound
+from indexer.label_rules import check_run_request
 from indexer.manifest import Manifest, read_manifest
 from indexer.protocols import CommitRequest
-from indexer.records import CommitResult, VersionRecord
+from indexer.records import CommitResult, RunRecord, RunRequest, RunState, VersionRecord
 from indexer.references import ArtifactName
 from indexer.remote import Remote
+from indexer.wire.runs import RunDocument, RunOrder, RunPatch
 from indexer.wire.tracking import CommitDocument, CommitOrder, ParentDocument
 from workers.errors import single_error
 
@@ -74,3 +77,27 @@ class RemoteTracker:
             return (await self._remote.get(path, CommitDocument)).record()
         except NotFound:
             return None
+
+    async def start_run(self, request: RunRequest) -> RunRecord:
+        check_run_request(request)
+        # With an id it may be asked twice: a run that runs goes on.
+        order = RunOrder.of(request, request.id or new_run_id())
+        path = f"/projects/{request.project}/runs"
+        return await self._repeated("POST", path, order)
+
+    async def run(self, run_id: str) -> RunRecord:
+        return (await self._remote.get(_run_path(run_id), RunDocument)).record()
+
+    async def finish_run(self, run_id: str, state: RunState = RunState.FINISHED) -> RunRecord:
+        assert state is not RunState.RUNNING
+        return await self._repeated("PATCH", _run_path(run_id), RunPatch.ending(state))
+
+    async def _repeated(self, method: str, path: str, order: msgspec.Struct) -> RunRecord:
+        done = await self._remote.repeated(
+            lambda: self._remote.send(method, path, RunDocument, order)
+        )
+        return done.record()
+
+
+def _run_path(run_id: str) -> str:
+    return f"/runs/{quote(run_id, safe='', errors='surrogateescape')}"

@@ -4,6 +4,7 @@
     problems.py    what went wrong
     artifacts.py   projects, artifacts, versions, aliases, entries
     jobs.py        snapshots and what came of them; a look at a source
+    retention.py   what becomes of garbage
     tracking.py    commits of an indexer elsewhere; health
 
 Invariants

@@ -5,22 +5,26 @@ from __future__ import annotations
 import base64
 import dataclasses
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from indexer.records import (
     ArtifactRecord,
     Consistency,
+    Deletion,
     Entry,
     Folder,
+    LabelChange,
     ProjectRecord,
     ScanSummary,
     VersionRecord,
 )
 from indexer.references import ArtifactName
 from indexer.wire.base import Answer, Digest, Order, VersionName
+
+Value = TypeVar("Value")
 
 
 class VersionDocument(Answer, frozen=True, kw_only=True):
@@ -48,6 +52,13 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
     checksum: str | None
     touched: int | None
     notices: list[str]
+    protected: list[str]
+    expires_at: datetime | None
+    deleted_at: datetime | None
+    deleted_because: Deletion | None
+    description: str
+    metadata: dict[str, Any]
+    tags: list[str]
 
     @classmethod
     def of(cls, version: VersionRecord) -> VersionDocument:
@@ -75,6 +86,13 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=version.checksum,
             touched=version.touched,
             notices=list(version.notices),
+            protected=list(version.protected),
+            expires_at=version.expires_at,
+            deleted_at=version.deleted_at,
+            deleted_because=version.deleted_because,
+            description=version.description,
+            metadata=version.metadata,
+            tags=list(version.tags),
         )
 
     def record(self) -> VersionRecord:
@@ -100,6 +118,13 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
             checksum=self.checksum,
             touched=self.touched,
             notices=tuple(self.notices),
+            protected=tuple(self.protected),
+            expires_at=self.expires_at,
+            deleted_at=self.deleted_at,
+            deleted_because=self.deleted_because,
+            description=self.description,
+            metadata=self.metadata,
+            tags=tuple(self.tags),
         )
 
 
@@ -134,6 +159,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
     versions: int
     latest: VersionDocument | None
     updated_at: datetime
+    description: str
 
     @classmethod
     def of(cls, artifact: ArtifactRecord) -> ArtifactDocument:
@@ -144,6 +170,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
             versions=artifact.versions,
             latest=VersionDocument.of(artifact.latest) if artifact.latest else None,
             updated_at=artifact.updated_at,
+            description=artifact.description,
         )
 
     def record(self) -> ArtifactRecord:
@@ -155,6 +182,7 @@ class ArtifactDocument(Answer, frozen=True, kw_only=True):
             versions=self.versions,
             latest=self.latest.record() if self.latest else None,
             updated_at=self.updated_at,
+            description=self.description,
         )
 
 
@@ -199,6 +227,14 @@ class AliasDocument(Answer, frozen=True, kw_only=True):
 
     alias: str
     ref: str
+    protected: bool
+
+
+class TagDocument(Answer, frozen=True, kw_only=True):
+    """A tag and a version that has it."""
+
+    tag: str
+    ref: str
 
 
 class ProjectPage(Answer, frozen=True, kw_only=True):
@@ -234,10 +270,63 @@ class AliasOrder(Order, frozen=True, kw_only=True):
     version: VersionName
 
 
+class AliasPatch(Order, frozen=True, kw_only=True):
+    """What is to change of an alias: a protected one stays at its version, and keeps it."""
+
+    protected: bool
+
+
+class ArtifactPatch(Order, frozen=True, kw_only=True):
+    """What is to change of an artifact."""
+
+    description: str
+
+
 class VersionPatch(Order, frozen=True, kw_only=True):
-    """What is to change of a version."""
+    """What is to change of a version; what is left out stays as it is.
+
+    `tags` take the place of those that it has, before `add_tags` are added and `remove_tags`
+    removed. One whose `expires_at` is null never expires.
+    """
 
     notes: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+    add_tags: list[str] = msgspec.field(default_factory=list)
+    remove_tags: list[str] = msgspec.field(default_factory=list)
+    expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
+
+    @classmethod
+    def of(cls, change: LabelChange) -> VersionPatch:
+        """The document of a change."""
+        return cls(
+            notes=_set(change.notes),
+            description=_set(change.description),
+            metadata=_set(change.metadata),
+            tags=UNSET if change.tags is None else list(change.tags),
+            add_tags=list(change.add_tags),
+            remove_tags=list(change.remove_tags),
+        )
+
+    def change(self) -> LabelChange:
+        """The change of the document."""
+        return LabelChange(
+            notes=_given(self.notes),
+            description=_given(self.description),
+            metadata=_given(self.metadata),
+            tags=None if self.tags is UNSET else tuple(self.tags),
+            add_tags=tuple(self.add_tags),
+            remove_tags=tuple(self.remove_tags),
+        )
+
+
+def _set(value: Value | None) -> Value | UnsetType:
+    return UNSET if value is None else value
+
+
+def _given(value: Value | UnsetType) -> Value | None:
+    return None if value is UNSET else value
 
 
 # --- entries
@@ -268,7 +357,7 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
     def of(cls, entry: Entry) -> EntryDocument:
         """The document of an entry."""
         return cls(
-            **_path_fields(entry.path),
+            **path_fields(entry.path),
             size=entry.size,
             uri=entry.uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
             etag=entry.etag,
@@ -284,7 +373,7 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
     def record(self) -> Entry:
         """The entry of the document."""
         return Entry(
-            path=_path_of(self),
+            path=path_of(self),
             size=self.size,
             uri=self.uri,
             etag=self.etag,
@@ -309,11 +398,11 @@ class FolderDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="f
     @classmethod
     def of(cls, folder: Folder) -> FolderDocument:
         """The document of a folder."""
-        return cls(**_path_fields(folder.path), objects=folder.objects, bytes=folder.size_bytes)
+        return cls(**path_fields(folder.path), objects=folder.objects, bytes=folder.size_bytes)
 
     def record(self) -> Folder:
         """The folder of the document."""
-        return Folder(_path_of(self), self.objects, self.bytes)
+        return Folder(path_of(self), self.objects, self.bytes)
 
 
 class EntryPage(Answer, frozen=True, kw_only=True):
@@ -326,14 +415,26 @@ class EntryPage(Answer, frozen=True, kw_only=True):
     next: str | None
 
 
-def _path_fields(path: bytes) -> dict[str, str]:
+def path_fields(path: bytes, name: str = "path") -> dict[str, str]:
+    """A path as a document's `path`, or its `path_base64` where it is no UTF-8."""
     try:
-        return {"path": path.decode()}
+        return {name: path.decode()}
     except UnicodeDecodeError:
-        return {"path_base64": base64.b64encode(path).decode()}
+        return {f"{name}_base64": base64.b64encode(path).decode()}
 
 
-def _path_of(document: EntryDocument | FolderDocument) -> bytes:
+class HasPath(Protocol):
+    """A document with the fields of a path."""
+
+    @property
+    def path(self) -> str | UnsetType: ...
+
+    @property
+    def path_base64(self) -> str | UnsetType: ...
+
+
+def path_of(document: HasPath) -> bytes:
+    """The path that a document's fields hold."""
     if isinstance(document.path_base64, str):
         return base64.b64decode(document.path_base64)
     assert isinstance(document.path, str)

@@ -8,11 +8,12 @@ import msgspec
 from msgspec import Meta
 
 from indexer.errors import InvalidSetting
-from indexer.limits import REQUEST_ID_CHARACTERS_MAX, SIZE_BYTES_MAX
+from indexer.limits import DURATION_S_MAX, REQUEST_ID_CHARACTERS_MAX, SIZE_BYTES_MAX
 
 VersionName = Annotated[str, Meta(pattern="^v(0|[1-9][0-9]{0,8})$", examples=["v3"])]
 Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
 RequestId = Annotated[str, Meta(pattern=f"^[A-Za-z0-9._-]{{1,{REQUEST_ID_CHARACTERS_MAX}}}$")]
+Duration = Annotated[int, Meta(gt=0, le=DURATION_S_MAX)]
 Count = Annotated[int, Meta(ge=0, le=SIZE_BYTES_MAX)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -23,7 +23,7 @@ from indexer.records import (
 )
 from indexer.sources import Source, check_mount, parse_mounted, parse_source
 from indexer.telemetry import Counters
-from indexer.wire.base import Answer, Digest, Order, VersionName
+from indexer.wire.base import Answer, Digest, Duration, Order, VersionName
 from indexer.wire.problems import Problem
 
 Options = TypeVar("Options")
@@ -79,7 +79,9 @@ class SnapshotOrder(ReachOrder, frozen=True, kw_only=True):
     The source is `uri`; several have mounts and stand in `sources`. `name` is the artifact as
     project/artifact. `include` and `exclude` are globs on paths of entries. `checksum` is what is
     recorded of objects' bytes; with `heads`, a version id is asked for by object where the listing
-    tells none. `as_of` asks for the state at that moment, where versions are kept.
+    tells none. `as_of` asks for the state at that moment, where versions are kept. `run` is the id
+    of the run that the version is to be of; without one, it gets one of its own. It expires `ttl_s`
+    seconds after it is made.
     """
 
     uri: Annotated[str, Meta(examples=["s3://bucket/prefix/"])] | None = None
@@ -98,6 +100,11 @@ class SnapshotOrder(ReachOrder, frozen=True, kw_only=True):
     checksum: str | None = None
     heads: bool = False
     as_of: Annotated[datetime, Meta(tz=True)] | None = None
+    ttl_s: Duration | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] = msgspec.field(default_factory=list)
+    run: str | None = None
     in_flight: Annotated[int, Meta(ge=1, le=IN_FLIGHT_MAX)] | None = None
     requests_per_s: Annotated[int, Meta(ge=1, le=REQUESTS_PER_S_MAX)] | None = None
 
@@ -105,6 +112,11 @@ class SnapshotOrder(ReachOrder, frozen=True, kw_only=True):
         """See `ReachOrder.options`."""
         caps = {"in_flight": self.in_flight, "requests_per_s": self.requests_per_s}
         return _overlaid(super().options(defaults), caps)
+
+    @property
+    def ttl(self) -> timedelta | None:
+        """The time to live of the version."""
+        return None if self.ttl_s is None else timedelta(seconds=self.ttl_s)
 
     def read_sources(self) -> tuple[Source, ...]:
         """The sources. Raises `InvalidReference`."""

@@ -15,6 +15,8 @@ from indexer.errors import (
     LimitExceeded,
     Mismatch,
     NotFound,
+    Protected,
+    RunEnded,
     Temporary,
     UnusableDataFolder,
     UsageError,
@@ -74,6 +76,8 @@ _SERVER_ERRORS: Final = 500
 
 STATUSES: Final[tuple[tuple[type[IndexerError], int], ...]] = (
     (UnusableDataFolder, 507),
+    (Protected, 409),
+    (RunEnded, 409),
     (UsageError, 400),
     (AmbiguousSource, 400),
     (NotFound, 404),

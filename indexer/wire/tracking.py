@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -13,7 +13,7 @@ from indexer.protocols import CommitRequest
 from indexer.records import CommitResult, Consistency, ScanRecord
 from indexer.references import ArtifactName
 from indexer.wire.artifacts import VersionDocument
-from indexer.wire.base import Answer, Count, Order, RequestId
+from indexer.wire.base import Answer, Count, Duration, Order, RequestId
 
 CHECKSUM_CHARACTERS_MAX: Final = 16
 """Of the name of a checksum that was asked for, as the catalog keeps it."""
@@ -39,7 +39,7 @@ class CommitOrder(Order, frozen=True, kw_only=True):
     """A version to commit. `manifest` is the canonical root, as text, of shards that were put.
 
     `request_id` is the same for all tries of one commit, `expect` the digest of the version that
-    this one would follow, null where there is none.
+    this one would follow, null where there is none. It expires `ttl_s` seconds after it is made.
     """
 
     request_id: RequestId
@@ -49,6 +49,11 @@ class CommitOrder(Order, frozen=True, kw_only=True):
     aliases: list[str] = msgspec.field(default_factory=list)
     notes: str | None = None
     expect: str | None = None
+    ttl_s: Duration | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] = msgspec.field(default_factory=list)
+    run: str | None = None
 
     @classmethod
     def of(cls, request: CommitRequest) -> CommitOrder:
@@ -74,6 +79,11 @@ class CommitOrder(Order, frozen=True, kw_only=True):
             aliases=list(request.aliases),
             notes=request.notes,
             expect=request.expect,
+            ttl_s=None if request.ttl is None else round(request.ttl.total_seconds()),
+            description=request.description,
+            metadata=request.metadata,
+            tags=list(request.tags),
+            run=request.run,
         )
 
     def request(self, name: ArtifactName) -> CommitRequest:
@@ -99,6 +109,11 @@ class CommitOrder(Order, frozen=True, kw_only=True):
             aliases=tuple(self.aliases),
             notes=self.notes,
             expect=self.expect,
+            ttl=None if self.ttl_s is None else timedelta(seconds=self.ttl_s),
+            description=self.description,
+            metadata=self.metadata,
+            tags=tuple(self.tags),
+            run=self.run,
         )
 
     def read_manifest(self) -> Manifest:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from indexer.catalog.catalog import Catalog
 from indexer.errors import IndexerError
 from indexer.protocols import CommitRequest, Tracker
-from indexer.records import CommitResult, Consistency
+from indexer.records import CommitResult, Consistency, RunRequest
 from indexer.references import ArtifactName
 from indexer.remote import Remote
 from indexer.testing.commits import (
@@ -72,11 +72,15 @@ class TestRemoteTracker(TrackerSuite):
         return open_tracker
 
 
+RUN = "train"
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_catalog_answers_as_the_one_in_memory(tmp_path: Path, seed: int) -> None:
     memory = MemoryTracker(SystemClock())
     async with Catalog.open(tmp_path / "data", SystemClock()) as catalog:
         for tracker in (memory, catalog.tracker):
+            await tracker.start_run(RunRequest("project", RUN))
             for shard in (FIRST, SECOND, THIRD):
                 await tracker.put_shard(shard.ref.digest, shard.data)
         made = 0
@@ -104,6 +108,9 @@ def requests_of(random: Random) -> list[CommitRequest]:
                 scan=random.choice([make_scan(), make_scan(Consistency.INSTANT), PARTIAL]),
                 aliases=random.sample(["x", "y", "z"], random.randrange(3)),
                 notes=random.choice([None, "", "seen"]),
+                metadata=random.choice([None, {}, {"seen": [1, None]}]),
+                tags=random.sample(["x", "y", "z"], random.randrange(3)),
+                run=random.choice([None, None, RUN, "nobody"]),
                 expect=random.choice(["newest", "newest", "newest", None]),
             )
         )
@@ -123,5 +130,6 @@ async def answer(tracker: Tracker, request: CommitRequest) -> CommitResult | typ
     except IndexerError as error:
         return type(error)
     moment = make_scan().started_at
-    version = replace(result.version, run_id="", created_at=moment, confirmed_at=moment)
+    run_id = result.version.run_id if result.version.run_id == RUN else ""
+    version = replace(result.version, run_id=run_id, created_at=moment, confirmed_at=moment)
     return replace(result, version=version)

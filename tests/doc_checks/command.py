@@ -17,6 +17,7 @@ from indexer.wire.artifacts import (
     ArtifactDocument,
     EntryDocument,
     ProjectDocument,
+    TagDocument,
     VersionDocument,
 )
 from indexer.wire.jobs import (
@@ -27,6 +28,7 @@ from indexer.wire.jobs import (
     SnapshotDocument,
     SnapshotOrder,
 )
+from indexer.wire.runs import LineageDocument, RunDocument, RunShown
 from tests.doc_checks.check import Checks, Complaints, differences
 from tests.documents import (
     COMMAND,
@@ -152,7 +154,8 @@ class Listening(msgspec.Struct):
 
 PRINTED: tuple[type[msgspec.Struct], ...] = (
     *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument, ProjectDocument),
-    *(ArtifactDocument, AliasDocument, DoctorDocument, Listening, JobDocument),
+    *(ArtifactDocument, AliasDocument, TagDocument, RunDocument, RunShown, LineageDocument),
+    *(DoctorDocument, Listening, JobDocument),
 )
 """What the command prints, in the order of the document."""
 

@@ -238,18 +238,35 @@ JSON_COMMANDS = {
         "snapshot {uri} --name vision/images --dry-run",
         "artifact put {uri} --name vision/images --dry-run",
     ],
-    "`indexer show`, `indexer note`, `indexer alias set`, `indexer alias remove`, and `indexer ls` "
-    "of an artifact": [
+    "`indexer show`, `indexer note`, `indexer metadata`, `indexer describe` of a version, "
+    "`indexer tag add`, `indexer tag remove`, `indexer alias set`, `indexer alias remove`, "
+    "`indexer runs use`, and `indexer ls` of an artifact": [
         "show vision/images",
         "note vision/images:v0 seen",
+        "metadata vision/images {{}}",
+        "describe vision/images:v0 seen",
+        "tag add vision/images seen",
+        "tag remove vision/images seen",
+        "runs use train vision/images",
         "alias set vision/images:v0 reviewed",
         "alias remove vision/images reviewed",
         "ls vision/images",
     ],
     "`indexer ls` of a version, one object for each entry": ["ls vision/images:v0"],
     "`indexer ls`": ["ls"],
-    "`indexer ls` of a project": ["ls vision"],
+    "`indexer ls` of a project, and `indexer describe` of an artifact": [
+        "ls vision",
+        "describe vision/images seen",
+    ],
     "`indexer alias ls`": ["alias ls vision/images"],
+    "`indexer tag ls`": ["tag ls vision/images"],
+    "`indexer runs ls`, `indexer runs start`, `indexer runs finish`": [
+        "runs ls vision",
+        "runs start vision --id other",
+        "runs finish other",
+    ],
+    "`indexer runs show`": ["runs show train"],
+    "`indexer lineage`": ["lineage vision/images"],
     "`indexer doctor`": ["doctor {uri}"],
     "`indexer serve`, once it listens": [],
     "`indexer jobs ls`, `indexer jobs show`, `indexer jobs cancel`, `indexer jobs follow`": [
@@ -275,6 +292,8 @@ def test_the_fields_of_json_are_documented(
         url = found["serve"][0]["url"]
         snapshot(command, uri, "--name", "vision/images", "--server", url)
         job = command("jobs", "ls", "--server", url, "--json").document["id"]
+        assert command("runs", "start", "vision", "--id", "train").code == 0
+        assert command("tag", "add", "vision/images", "kept").code == 0
         for line in (line for lines in JSON_COMMANDS.values() for line in lines):
             ran = command(*shlex.split(line.format(uri=uri, url=url, job=job)), "--json")
             assert ran.documents, ran.errors

@@ -100,7 +100,7 @@ class Desk:
     ) -> Snapshot:
         options = S3Options(endpoint_url=self.endpoint_url, region="us-east-1")
         asked = SnapshotRequest((parse_mounted(source),), NAME, **request)
-        return await self.app.run(asked, SourceOptions(options, in_flight=in_flight))
+        return await self.app.make_snapshot(asked, SourceOptions(options, in_flight=in_flight))
 
     async def rows(self) -> list[dict[str, Any]]:
         """The entries of the newest version."""

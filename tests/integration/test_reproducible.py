@@ -133,7 +133,7 @@ def take(data: Path, in_flight: int, *, objects_max: int = 10_000, **options: An
             request = SnapshotRequest(
                 (parse_mounted(URI),), parse_name("p/a"), objects_max=objects_max, **options
             )
-            return await app.run(request, SourceOptions(in_flight=in_flight))
+            return await app.make_snapshot(request, SourceOptions(in_flight=in_flight))
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(run())

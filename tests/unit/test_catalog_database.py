@@ -24,6 +24,7 @@ from indexer.catalog.database import Database
 from indexer.catalog.folder import DataFolder
 from indexer.catalog.schema import REVISION, metadata, projects
 from indexer.errors import Temporary, UnusableDataFolder
+from indexer.records import RunState
 from indexer.references import ArtifactName
 from workers.clock import SystemClock
 
@@ -150,6 +151,21 @@ async def test_a_catalog_of_the_first_revision_is_read_after_its_upgrade(
         outcome = await catalog.tracker.outcome("request-1")
         assert outcome is not None
         assert (outcome.version, outcome.created) == (first, False)
+        for version in (newest, first):
+            assert (version.description, version.metadata, version.tags) == ("", {}, ())
+        runs = await catalog.runs.runs("project")
+        assert [run.id for run in runs] == ["run-2", "run-1", "run-0"]
+        assert {(run.job_type, run.state) for run in runs} == {("snapshot", RunState.FINISHED)}
+        assert [run.name for run in runs] == [run.id for run in runs]
+        assert (runs[0].started_at, runs[0].finished_at) == (moment(8), moment(9))
+        assert (runs[0].config, runs[0].notes) == ({}, "")
+        found = await catalog.reader.lineage(name, "v0")
+        assert [(edge.run_id, edge.relation) for edge in found.edges] == [
+            ("run-0", "produces"),
+            ("run-1", "confirms"),
+        ]
+        (artifact,) = await catalog.reader.artifacts("project")
+        assert artifact.description == ""
     assert sql(old_folder.database, "PRAGMA foreign_key_check") == []
     assert sql(old_folder.database, "SELECT count(*) FROM alias_moves") == [(2,)]
 

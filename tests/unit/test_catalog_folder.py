@@ -200,10 +200,13 @@ async def test_putting_one_name_at_once_leaves_one_file(
     assert list(files_in(tmp_path)) == ["blobs/ab/abcd"]
 
 
-async def test_what_is_absent_is_named(store: FolderBlobStore) -> None:
+async def test_what_is_absent_is_named_and_the_rest_kept(store: FolderBlobStore) -> None:
     names = ["shards/aa", "shards/bb", "shards/cc"]
     await store.put(names[1], b"data")
-    assert await store.absent(names) == {names[0], names[2]}
+    path = store.path_of(names[1])
+    os.utime(path, (1, 1))
+    assert await store.keep(names) == {names[0], names[2]}
+    assert path.stat().st_mtime > 1
     await store.settle([names[1]])
 
 

@@ -17,8 +17,8 @@ from indexer.errors import (
     InvalidSetting,
     NoSuchVersion,
 )
-from indexer.limits import NOTES_CHARACTERS_MAX
-from indexer.records import Consistency
+from indexer.limits import DESCRIPTION_CHARACTERS_MAX, NOTES_CHARACTERS_MAX, TAGS_MAX
+from indexer.records import Consistency, LabelChange
 from indexer.references import ArtifactName
 from indexer.testing.commits import (
     FIRST,
@@ -250,13 +250,70 @@ async def test_an_alias_needs_a_version(filled: Catalog) -> None:
 
 
 async def test_notes_are_replaced(filled: Catalog) -> None:
-    assert (await filled.labels.set_notes(NAME, 2, "gut\n")).notes == "gut\n"
+    assert (await filled.labels.change_version(NAME, 2, LabelChange("gut\n"))).notes == "gut\n"
     assert (await filled.reader.version(NAME, "best")).notes == "gut\n"
     with pytest.raises(InvalidSetting):
-        await filled.labels.set_notes(NAME, 2, "x" * (NOTES_CHARACTERS_MAX + 1))
+        await filled.labels.change_version(NAME, 2, LabelChange("x" * (NOTES_CHARACTERS_MAX + 1)))
     with pytest.raises(NoSuchVersion):
-        await filled.labels.set_notes(NAME, 9, "gut")
-    assert (await filled.labels.set_notes(NAME, 2, "")).notes == ""
+        await filled.labels.change_version(NAME, 9, LabelChange("gut"))
+    assert (await filled.labels.change_version(NAME, 2, LabelChange(""))).notes == ""
+
+
+async def test_labels_change_together_or_not_at_all(filled: Catalog) -> None:
+    labels = filled.labels
+    change = LabelChange("gut", "what it is", {"camera": ["B7", None]}, add_tags=("pets", "new"))
+    changed = await labels.change_version(NAME, 2, change)
+    assert (changed.notes, changed.description) == ("gut", "what it is")
+    assert (changed.metadata, changed.tags) == ({"camera": ["B7", None]}, ("new", "pets"))
+    assert await filled.reader.version(NAME, "best") == changed
+    with pytest.raises(InvalidReference):
+        await labels.change_version(NAME, 2, LabelChange(notes="other", add_tags=("a/b",)))
+    with pytest.raises(InvalidSetting, match="tags"):
+        many = tuple(f"tag-{number}" for number in range(TAGS_MAX - 1))
+        await labels.change_version(NAME, 2, LabelChange(notes="other", add_tags=many))
+    assert await filled.reader.version(NAME, "best") == changed
+    assert await labels.change_version(NAME, 2, LabelChange()) == changed
+    later = await labels.change_version(NAME, 2, LabelChange(metadata={}, remove_tags=("new",)))
+    assert (later.metadata, later.tags, later.notes) == ({}, ("pets",), "gut")
+
+
+async def test_labels_change_only_from_what_was_seen(filled: Catalog) -> None:
+    seen = await filled.reader.version(NAME, "best")
+    for change in (LabelChange(add_tags=("x",)), LabelChange(metadata={"a": 1})):
+        newer = await filled.labels.change_version(NAME, 2, change)
+        with pytest.raises(CommitConflict, match="changed meanwhile"):
+            await filled.labels.change_version(NAME, 2, LabelChange("late"), expect=seen)
+        seen = newer
+    moved = await filled.labels.set_alias(NAME, "other", 2)
+    assert moved.aliases == ("best", "other")
+    done = await filled.labels.change_version(NAME, 2, LabelChange("in time"), expect=seen)
+    assert done.notes == "in time"
+
+
+async def test_versions_are_found_by_their_tags(filled: Catalog) -> None:
+    for number in (0, 2):
+        await filled.labels.change_version(NAME, number, LabelChange(add_tags=("pets", "x")))
+    found = await filled.reader.versions(NAME, tag="pets")
+    assert [version.number for version in found] == [2, 0]
+    assert await filled.reader.versions(NAME, tag="pets", limit=1) == found[:1]
+    assert await filled.reader.versions(NAME, tag="pets", after=2) == found[1:]
+    assert await filled.reader.versions(NAME, tag="pet") == []
+
+
+async def test_artifacts_are_described(filled: Catalog) -> None:
+    await filled.labels.describe_artifact(NAME, "pets")
+    artifact = await filled.reader.artifact(NAME)
+    assert (artifact.description, artifact.versions) == ("pets", 4)
+    assert await filled.reader.artifacts("project") == [artifact]
+    await put_and_commit(filled.tracker, SECOND)
+    assert (await filled.reader.artifact(NAME)).description == "pets"
+    nobody = ArtifactName("project", "nobody")
+    with pytest.raises(NoSuchVersion):
+        await filled.labels.describe_artifact(nobody, "x")
+    with pytest.raises(NoSuchVersion):
+        await filled.reader.artifact(nobody)
+    with pytest.raises(InvalidSetting):
+        await filled.labels.describe_artifact(NAME, "x" * (DESCRIPTION_CHARACTERS_MAX + 1))
 
 
 # --- facts, and content that is damaged
@@ -287,6 +344,6 @@ async def test_a_shard_that_is_gone_is_not_confirmed(catalog: Catalog) -> None:
     (path,) = catalog.folder.path.glob("shards/*/*.parquet")
     path.unlink()
     request_id = "again"
-    with pytest.raises(CorruptContent, match="1 of the 1 shards"):
+    with pytest.raises(CorruptContent, match="1 of the 1 files"):
         await catalog.tracker.commit(make_request(manifest_of(shard), request_id=request_id))
     assert await catalog.tracker.outcome(request_id) is None

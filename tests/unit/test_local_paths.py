@@ -40,18 +40,16 @@ SETS = st.dictionaries(PATHS, st.integers(0, 1), max_size=8)
 
 def places(paths: Iterable[tuple[bytes, int]], rules: Rules) -> dict[bytes, LocalPath]:
     """Where all of them lie, as a download finds it out."""
-    ancestors, files, folders = Ancestors(), dict[str, bytes](), set[str]()
+    ancestors, files, folders = Ancestors(), set[str](), set[str]()
     found: dict[bytes, LocalPath] = {}
     for path, size in sorted(paths):
         local = local_path(path, size, rules, apart=ancestors.of(path, size))
         if rules.folds:
-            local = kept_apart(
-                local, lambda name: name in files, lambda name: name in files or name in folders
-            )
+            local = kept_apart(local, files.__contains__, {*files, *folders}.__contains__)
         ends = range(1, len(local.names) + local.is_folder)
         folders |= {folded(local.names[:end]) for end in ends}
         if not local.is_folder:
-            files[folded(local.names)] = path
+            files.add(folded(local.names))
         found[path] = local
     return found
 

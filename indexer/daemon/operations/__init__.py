@@ -7,12 +7,12 @@ from typing import Final
 from indexer.daemon.operation import Operation
 from indexer.daemon.operations.about import about
 from indexer.daemon.operations.artifacts import ARTIFACTS
+from indexer.daemon.operations.diff import DIFFS
 from indexer.daemon.operations.jobs import JOBS
+from indexer.daemon.operations.retention import RETENTION
+from indexer.daemon.operations.runs import RUNS
 from indexer.daemon.operations.tracking import TRACKING
 
-OPERATIONS: Final[tuple[Operation, ...]] = (
-    *JOBS,
-    *ARTIFACTS,
-    *TRACKING,
-    *about((*JOBS, *ARTIFACTS, *TRACKING)),
-)
+_SUBJECTS: Final = (*JOBS, *ARTIFACTS, *DIFFS, *RUNS, *RETENTION, *TRACKING)
+
+OPERATIONS: Final[tuple[Operation, ...]] = (*_SUBJECTS, *about(_SUBJECTS))

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import Meta, UnsetType
 
+from indexer.artifact.structure import verify_structure
 from indexer.daemon.dispatch import tag_of
 from indexer.daemon.operation import (
     ALIAS_IF_MATCH,
@@ -28,7 +29,12 @@ from indexer.daemon.operation import (
 )
 from indexer.daemon.problems import Malformed, PreconditionFailed
 from indexer.errors import CommitConflict, NoSuchVersion
-from indexer.limits import CURSOR_CHARACTERS_MAX, PAGE_RESULTS_DEFAULT, PAGE_RESULTS_MAX
+from indexer.limits import (
+    CURSOR_CHARACTERS_MAX,
+    PAGE_RESULTS_DEFAULT,
+    PAGE_RESULTS_MAX,
+    TAG_CHARACTERS_MAX,
+)
 from indexer.protocols import ANYWHERE
 from indexer.records import Entry, VersionRecord
 from indexer.references import parse_project
@@ -37,8 +43,10 @@ from indexer.wire.artifacts import (
     AliasDocument,
     AliasList,
     AliasOrder,
+    AliasPatch,
     ArtifactDocument,
     ArtifactPage,
+    ArtifactPatch,
     EntryDocument,
     EntryPage,
     FolderDocument,
@@ -51,8 +59,21 @@ from indexer.wire.artifacts import (
     VersionPatch,
 )
 from indexer.wire.base import cursor_after, read_cursor
+from indexer.wire.verification import StructureDocument
 
 SCAN_ID_PATTERN: Final = re.compile(r"[0-9]{1,18}")
+
+
+class VersionsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page of an artifact's versions.
+
+    With `tag`, of those that have it; with `deleted`, what is kept of deleted ones too.
+    """
+
+    tag: Annotated[str, Meta(max_length=TAG_CHARACTERS_MAX)] | None = None
+    deleted: bool = False
+    after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
 class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,12 +105,28 @@ async def list_artifacts(parts: Parts, call: Call) -> Answer:
 
 async def list_versions(parts: Parts, call: Call) -> Answer:
     """Lists an artifact's versions, newest first."""
-    query: PageQuery = call.query
+    query: VersionsQuery = call.query
     found = await parts.workspace.versions(
-        call.name, after=number_of_cursor(query.after), limit=query.limit
+        call.name,
+        after=number_of_cursor(query.after),
+        limit=query.limit,
+        tag=query.tag,
+        deleted=query.deleted,
     )
     after = cursor_after(str(found[-1].number)) if len(found) == query.limit else None
     return Answer(VersionPage(results=[VersionDocument.of(one) for one in found], next=after))
+
+
+async def get_artifact(parts: Parts, call: Call) -> Answer:
+    """Looks at an artifact."""
+    return Answer(ArtifactDocument.of(await parts.workspace.artifact(call.name)))
+
+
+async def change_artifact(parts: Parts, call: Call) -> Answer:
+    """Changes an artifact's description."""
+    patch: ArtifactPatch = call.body
+    changed = await parts.workspace.describe_artifact(call.name, patch.description)
+    return Answer(ArtifactDocument.of(changed))
 
 
 async def get_version(parts: Parts, call: Call) -> Answer:
@@ -98,22 +135,29 @@ async def get_version(parts: Parts, call: Call) -> Answer:
 
 
 async def change_version(parts: Parts, call: Call) -> Answer:
-    """Changes a version's notes."""
+    """Changes a version's notes, description, metadata and tags, or when it expires."""
     patch: VersionPatch = call.body
     version = await parts.workspace.version(call.ref)
     expect = None
     if wanted := call.headers.get(IF_MATCH.name):
-        if wanted not in ("*", _tag_of_version(version)):
-            raise PreconditionFailed(
-                f"{version.ref} is not as If-Match says any more; look at it again, and repeat."
-            )
-        expect = version.notes
-    if patch.notes is not UNSET:
-        with _precondition():
-            version = await parts.workspace.set_notes(
-                version.name, version.number, patch.notes, expect=expect
-            )
+        _check_tag(version, wanted)
+        expect = version
+    with _precondition():
+        version = await parts.workspace.change_version(
+            version.name, version.number, patch.change(), expect=expect
+        )
+    if not isinstance(patch.expires_at, UnsetType):
+        version = await parts.workspace.set_expiry(version.name, version.number, patch.expires_at)
     return Answer(VersionDocument.of(version), tag=_tag_of_version(version))
+
+
+async def remove_version(parts: Parts, call: Call) -> Answer:
+    """Deletes a version; what is kept of it is the answer."""
+    version = await parts.workspace.version(call.ref)
+    if wanted := call.headers.get(IF_MATCH.name):
+        _check_tag(version, wanted)
+    removed = await parts.workspace.remove_version(version.name, version.number)
+    return Answer(VersionDocument.of(removed))
 
 
 async def list_entries(parts: Parts, call: Call) -> Answer:
@@ -152,11 +196,19 @@ async def get_tiling(parts: Parts, call: Call) -> Answer:
     return Answer(await parts.workspace.tiling(call.ref, int(scan_id)), immutable=True)
 
 
+async def verify_version(parts: Parts, call: Call) -> Answer:
+    """Proves that what is kept of a version is whole; no store is asked."""
+    version = await parts.workspace.version(call.ref)
+    return Answer(StructureDocument.of(await verify_structure(parts.workspace, version)))
+
+
 async def list_aliases(parts: Parts, call: Call) -> Answer:
     """Lists an artifact's aliases by name."""
     found = await parts.workspace.aliases(call.name)
+    protected = await parts.workspace.protected_aliases(call.name)
     results = [
-        AliasDocument(alias=alias, ref=f"{call.name}:v{number}") for alias, number in found.items()
+        AliasDocument(alias=alias, ref=f"{call.name}:v{number}", protected=alias in protected)
+        for alias, number in found.items()
     ]
     return Answer(AliasList(results=results))
 
@@ -169,6 +221,15 @@ async def set_alias(parts: Parts, call: Call) -> Answer:
             call.name, call.path["alias"], version_number(order.version), expect=_expected(call)
         )
     return Answer(VersionDocument.of(version), tag=f'"{order.version}"')
+
+
+async def change_alias(parts: Parts, call: Call) -> Answer:
+    """Protects an alias, or does so no more."""
+    patch: AliasPatch = call.body
+    version = await parts.workspace.protect_alias(
+        call.name, call.path["alias"], protected=patch.protected
+    )
+    return Answer(VersionDocument.of(version))
 
 
 async def remove_alias(parts: Parts, call: Call) -> Answer:
@@ -204,6 +265,13 @@ def _expected(call: Call) -> int | None:
     )
 
 
+def _check_tag(version: VersionRecord, wanted: str) -> None:
+    if wanted not in ("*", _tag_of_version(version)):
+        raise PreconditionFailed(
+            f"{version.ref} is not as If-Match says any more; look at it again, and repeat."
+        )
+
+
 def _tag_of_version(version: VersionRecord) -> str:
     return tag_of(msgspec.json.encode(VersionDocument.of(version)))
 
@@ -222,12 +290,21 @@ ARTIFACTS: Final = (
     ),
     Operation(
         "GET", f"{ARTIFACT}/versions", "List an artifact's versions", list_versions,
-        {200: VersionPage}, query=PageQuery,
+        {200: VersionPage}, query=VersionsQuery,
+    ),
+    Operation("GET", ARTIFACT, "Look at an artifact", get_artifact, {200: ArtifactDocument}),
+    Operation(
+        "PATCH", ARTIFACT, "Describe an artifact", change_artifact,
+        {200: ArtifactDocument}, body=ArtifactPatch, problems=(415,),
     ),
     Operation("GET", _VERSION, "Look at a version", get_version, {200: VersionDocument}),
     Operation(
-        "PATCH", _VERSION, "Change a version's notes", change_version,
+        "PATCH", _VERSION, "Change what is said of a version, or when it expires", change_version,
         {200: VersionDocument}, body=VersionPatch, problems=(412, 415), headers=(IF_MATCH,),
+    ),
+    Operation(
+        "DELETE", _VERSION, "Delete a version", remove_version, {200: VersionDocument},
+        problems=(409, 412), headers=(IF_MATCH,),
     ),
     Operation(
         "GET", f"{_VERSION}/entries", "List entries, or what is in a folder", list_entries,
@@ -242,15 +319,23 @@ ARTIFACTS: Final = (
         {200: JSON_TYPE}, problems=(422,),
     ),
     Operation(
+        "GET", f"{_VERSION}/verify", "Prove that what is kept of a version is whole",
+        verify_version, {200: StructureDocument},
+    ),
+    Operation(
         "GET", f"{ARTIFACT}/aliases", "List an artifact's aliases", list_aliases,
         {200: AliasList},
     ),
     Operation(
         "PUT", _ALIAS, "Let an alias mean a version", set_alias, {200: VersionDocument},
-        body=AliasOrder, problems=(412, 415), headers=(ALIAS_IF_MATCH, ALIAS_IF_NONE_MATCH),
+        body=AliasOrder, problems=(409, 412, 415), headers=(ALIAS_IF_MATCH, ALIAS_IF_NONE_MATCH),
+    ),
+    Operation(
+        "PATCH", _ALIAS, "Protect an alias, or do so no more", change_alias,
+        {200: VersionDocument}, body=AliasPatch, problems=(415,),
     ),
     Operation(
         "DELETE", _ALIAS, "Take an alias away", remove_alias, {200: VersionDocument},
-        problems=(412,), headers=(ALIAS_IF_MATCH,),
+        problems=(409, 412), headers=(ALIAS_IF_MATCH,),
     ),
 )  # fmt: skip

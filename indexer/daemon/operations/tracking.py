@@ -51,7 +51,7 @@ async def get_manifest(parts: Parts, call: Call) -> Answer:
     digest = call.path["digest"]
     if not DIGEST_PATTERN.fullmatch(digest):
         raise InvalidReference(f"{digest!r} is no digest: write sha256: and 64 hexadecimal digits.")
-    root = (await parts.tracker.manifest(digest)).root
+    root = await parts.workspace.root(digest)
     return Answer(root, tag=f'"{digest}"', immutable=True)
 
 
