@@ -12,6 +12,7 @@ from typing import Final
 from benchmarks.macro import (
     checksums,
     crowd,
+    diff,
     enrich,
     folders,
     heads,
@@ -33,7 +34,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Sitting, Sizes], None]]] = {
     module.BENCHMARK: module.measure
     for module in (
         *(minio, margin, latency, small, memory, tracking, folders, crowd),
-        *(checksums, stores, enrich, heads),
+        *(checksums, stores, enrich, heads, diff),
     )
 }
 REPORT: Final = "report"

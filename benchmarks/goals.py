@@ -24,6 +24,7 @@ ONE_THREAD: Final = "file store, 1 thread"
 TWO_THREADS: Final = "file store, 2 threads"
 FIRST: Final = "first snapshot"
 SECOND: Final = "second snapshot"
+OUR_DIFF: Final = "Workspace.diff"
 MEGABYTE: Final = 1e6
 
 
@@ -189,6 +190,20 @@ def _enrich(found: Sequence[Measurement]) -> Iterator[Outcome]:
     yield Outcome("enrich", "bytes read again to those that changed", ratio, "x", "at most", 1)
 
 
+def _diff(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for one in found:
+        if one.tool != OUR_DIFF:
+            continue
+        shape, place = one.workload["shape"], one.workload["place"]
+        is_together = "folder" in place
+        wall_s, bound_s = one.figures["wall_s"], 1 if is_together else 3
+        yield Outcome("diff", f"{shape}: {place}", wall_s, "s", "at most", bound_s)
+        if is_together:
+            share = 100 * one.figures["shards_read"] / one.figures["shards"]
+            text = f"{shape}: {place}, shards read"
+            yield Outcome("diff", text, share, "%", "at most", 5)
+
+
 GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = {
     "minio": _minio,
     "margin": _margin,
@@ -201,6 +216,7 @@ GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = 
     "heads": _heads,
     "checksums": _checksums,
     "enrich": _enrich,
+    "diff": _diff,
 }
 
 

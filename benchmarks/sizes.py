@@ -70,6 +70,10 @@ class Sizes:
     enrich_object_bytes: int = 10_000
     enrich_changed: int = 200
 
+    diff_shapes: tuple[str, ...] = ("runs", "hex")
+    diff_objects: int = 2_000_000
+    diff_changes: int = 1_000
+
 
 FULL: Final = Sizes()
 QUICK: Final = Sizes(
@@ -108,4 +112,7 @@ QUICK: Final = Sizes(
     enrich_objects=300,
     enrich_object_bytes=1_000,
     enrich_changed=3,
+    diff_shapes=("runs",),
+    diff_objects=40_000,
+    diff_changes=100,
 )

@@ -6,6 +6,7 @@
             alias | tag | note | describe | metadata                        (cli_labels)
             runs | lineage                                                  (cli_runs)
             ttl | rm | gc | alias protect | alias unprotect                 (cli_retention)
+            verify | urls                                                   (cli_verify)
             serve | jobs                                                    (cli_daemon)
 
 Invariants
@@ -45,7 +46,7 @@ from indexer.cli_session import (
     show_version,
     with_session,
 )
-from indexer.cli_verify import verify
+from indexer.cli_verify import urls, verify
 from indexer.errors import IndexerError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-for each in (diff, download, alias, tag, note, describe, metadata, runs, lineage, verify):
+for each in (diff, download, alias, tag, note, describe, metadata, runs, lineage, verify, urls):
     cli.add_command(each)
 for each in (ttl, rm, gc, serve, jobs):
     cli.add_command(each)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from indexer.cli_session import Session, common, find_version, show_version, with_session
+from indexer.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from indexer.records import VersionRecord
@@ -38,7 +39,12 @@ def ttl(session: Session, ref: str, time: str) -> None:
 @common
 @with_session
 def rm(session: Session, ref: str) -> None:
-    """Delete the version REF. Its number is not given again; its files go with 'indexer gc'."""
+    """Delete the version REF. Its number is not given again; its files go with 'indexer gc'.
+
+    REF names a version: a name alone, which elsewhere means the latest one, is refused.
+    """
+    if ":" not in ref and "@" not in ref:
+        raise InvalidSetting(f"{ref!r} names no version; write which one is to go, as in {ref}:v3.")
 
     async def remove(workspace: Workspace) -> VersionRecord:
         version = await find_version(ref, workspace)

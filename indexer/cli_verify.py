@@ -152,3 +152,55 @@ def _show_references(session: Session, report: ReferenceReport, requests: int) -
         if count:
             console.line(f"  {count:,} {said}")
     console.line(f"  {report.confirmed:,} were found in listings; {requests:,} requests")
+
+
+@click.command(short_help="Print where entries are fetched from.")
+@click.argument("ref")
+@click.option("--expires", metavar="TIME", default="1h", help="How long signed links hold.  [1h]")
+@selecting
+@connection
+@common
+@with_session
+def urls(session: Session, ref: str, expires: str, **selected: Any) -> None:
+    """Print where the bytes of each entry of the version REF are fetched from, one URL a line."""
+    from collections import Counter
+    from contextlib import aclosing
+
+    from indexer.artifact.handle import Handle
+    from indexer.artifact.links import parse_expiry
+    from indexer.views import document
+    from indexer.wire.verification import LinkDocument
+
+    console, expires_s, selection = session.console, parse_expiry(expires), _selection(**selected)
+
+    async def run(workspace: Workspace) -> Counter[str]:
+        found: Counter[str] = Counter()
+        handle = await Handle.open(workspace, ref)
+        async with aclosing(handle.links(selection, expires_s=expires_s)) as links:
+            async for link in links:
+                found["credentials"] += link.access == "credentials"
+                found["moving"] += not link.is_pinned
+                if console.is_json:
+                    said = LinkDocument.of(
+                        link.path,
+                        link.url,
+                        link.size,
+                        is_pinned=link.is_pinned,
+                        access=link.access,
+                    )
+                    console.record(document(said))
+                else:
+                    console.line(link.url)
+        return found
+
+    found: Counter[str] = session.run(run)
+    if found["moving"]:
+        console.note(
+            f"Note: {found['moving']:,} of these give whatever is there when they are fetched, as "
+            f"no version is recorded; 'indexer verify' tells whether that is still the same."
+        )
+    if found["credentials"]:
+        console.note(
+            f"Note: {found['credentials']:,} have to be fetched with credentials, as those "
+            f"in use cannot sign; the key of a service account can."
+        )

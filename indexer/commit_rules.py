@@ -140,7 +140,7 @@ def check_ttl(ttl: timedelta) -> None:
     """Raises `InvalidSetting` for a time to live that is none, or that no calendar has."""
     if not timedelta(0) < ttl <= timedelta(seconds=DURATION_S_MAX):
         raise InvalidSetting(
-            f"{ttl} is no time to live: give one of some seconds up to 100 years, or none at all."
+            f"{ttl} is no time to live: give --ttl a time from 1s to 100 years, or leave it out."
         )
 
 

@@ -7,6 +7,7 @@ Invariants
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -98,6 +99,27 @@ def check_metadata(what: str, value: Mapping[str, Any]) -> None:
         )
 
 
+def plain(value: Any, depth_left: int = METADATA_DEPTH_MAX) -> Any:
+    """The value in the types that JSON is read as: a number of numpy is one of Python, a tuple a
+    list. What has no such type is left as it is, for `check_metadata` to refuse.
+    """
+    if value is None or isinstance(value, bool) or depth_left == 0:
+        return value
+    match value:
+        case str():
+            return str.__str__(value)
+        case numbers.Integral():
+            return int(value)
+        case numbers.Real():
+            return float(value)
+        case Mapping():
+            return {plain(key): plain(one, depth_left - 1) for key, one in value.items()}
+        case list() | tuple():
+            return [plain(one, depth_left - 1) for one in value]
+        case _:
+            return value
+
+
 def _check_text(what: str, text: str, characters_max: int) -> None:
     are, them, have = ("are", "them", "have") if what == "notes" else ("is", "it", "has")
     if not _is_utf8(text):
@@ -117,11 +139,11 @@ def _check_json(what: str, value: Any, depth_left: int) -> None:
         case None | bool():
             return
         case str():
-            is_right = _is_utf8(value)
+            is_right = type(value) is str and _is_utf8(value)
         case int():
-            is_right = _INTEGER_MIN <= value <= _INTEGER_MAX
+            is_right = type(value) is int and _INTEGER_MIN <= value <= _INTEGER_MAX
         case float():
-            is_right = math.isfinite(value)
+            is_right = type(value) is float and math.isfinite(value)
         case list():
             is_right = True
             for one in value:

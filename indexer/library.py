@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,12 +27,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 from indexer.artifact.cache import CacheMode
 from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally
 from indexer.artifact.handle import Handle
+from indexer.artifact.links import EntryLink, check_expiry
 from indexer.artifact.verify import ReferenceReport, Selection
 from indexer.console import Console
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
+from indexer.label_rules import plain
 from indexer.library_diff import COMPARING_THREADS, VersionDiff
-from indexer.limits import LINEAGE_DEPTH_DEFAULT
+from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.places import (
     Place,
     cache_of,
@@ -171,7 +181,7 @@ class Version:
         change = LabelChange(
             notes=notes,
             description=description,
-            metadata=_copied(metadata),
+            metadata=None if metadata is None else plain(metadata),
             tags=None if tags is None else tuple(tags),
             add_tags=tuple(add_tags),
             remove_tags=tuple(remove_tags),
@@ -228,6 +238,41 @@ class Version:
             return self._run(lambda handle: handle.verify_structure())
         selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
         return self._run(lambda handle: handle.verify(selection))
+
+    def urls(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        expires: timedelta | float = LINK_EXPIRES_S_DEFAULT,
+    ) -> Iterator[EntryLink]:
+        """Where the bytes of its entries are fetched from by plain HTTP, in the order of paths.
+
+        A link to S3 or GCS names the recorded version where one was recorded, and is signed by the
+        credentials in use, for as long as `expires` says, in seconds if it is a number; 7 days at
+        most. Links to web servers and files are their URIs.
+        """
+        expires_s = expires.total_seconds() if isinstance(expires, timedelta) else expires
+        selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        whole_s = check_expiry(expires_s)
+        with self._opened() as portal:
+            links: AsyncGenerator[EntryLink] | None = None
+
+            async def following(handle: Handle) -> EntryLink | None:
+                nonlocal links
+                links = links or handle.links(selection, expires_s=whole_s)
+                return await anext(links, None)
+
+            async def close(_: Handle) -> None:
+                if links is not None:
+                    await links.aclose()
+
+            try:
+                while (link := portal.run(following)) is not None:
+                    yield link
+            finally:
+                portal.run(close)
 
     def filesystem(self) -> AbstractFileSystem:
         """Its entries as a read-only file system of fsspec, whose root is the version.
@@ -336,7 +381,7 @@ def snapshot(
         as_of=as_of,
         ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
         description=description,
-        metadata=_copied(metadata),
+        metadata=None if metadata is None else plain(metadata),
         tags=list(tags),
         run=run,
     )
@@ -377,10 +422,6 @@ def _encoded(path: str | bytes) -> bytes:
 def _mounted(mount: str, source: str) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
     return f"{mount}={parse_source(located(source))}"
-
-
-def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if metadata is None else dict(metadata)
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

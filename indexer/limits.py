@@ -174,7 +174,7 @@ GARBAGE_GRACE_S_DEFAULT: Final = 86_400.0
 than any job takes whose shards come from another machine. Those of this one are known."""
 
 GARBAGE_BATCH_FILES: Final = 256
-"""Files that one transaction deletes, while nobody commits: they take some 10 ms."""
+"""Files that one transaction deletes, while nobody commits: they take 20 to 70 ms."""
 
 EXPIRED_BATCH_VERSIONS: Final = 256
 """Versions that one transaction lets go; they take some 50 ms."""
@@ -214,6 +214,10 @@ FILE_BLOCK_BYTES: Final = 4 * MIB
 
 FILE_SYSTEM_CLOSE_TIMEOUT_S: Final = 5.0
 """How long a process that ends waits for the connections of a file system to be closed."""
+
+LINK_EXPIRES_S_DEFAULT: Final = 3_600
+LINK_EXPIRES_S_MAX: Final = 604_800
+"""How long a signed link holds: S3 and GCS take 7 days at most."""
 
 FAULTS_SHOWN_MAX: Final = 20
 """Faults of one kind that are told one by one; of the others there is the number."""

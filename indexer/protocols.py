@@ -51,7 +51,8 @@ class StoreProperties:
 
     `needs_head` is true for a store that lists names alone: its rows have no size and no identity
     until each was asked for. `ranges` says whether a part of an object can be read; `digests`
-    whether the store is `Digesting`, `copies` whether it is `Copying`.
+    whether the store is `Digesting`, `copies` whether it is `Copying`, `links` whether it is
+    `Linking`.
     """
 
     key_bytes_max: int
@@ -63,6 +64,7 @@ class StoreProperties:
     ranges: bool = True
     digests: bool = False
     copies: bool = False
+    links: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,33 @@ class Copying(Protocol):
     """
 
     async def copy(self, key: Key, pin: Pin, descriptor: int) -> None: ...
+
+
+LinkAccess = Literal["anybody", "signed", "credentials"]
+"""Who can fetch a link: `anybody` who reaches it; with the rights of whoever `signed` it, until it
+expires; or whoever sends `credentials` of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where an object's bytes are fetched from by a plain GET.
+
+    `is_pinned` if no other bytes than the recorded ones can come from there.
+    """
+
+    url: str
+    is_pinned: bool = False
+    access: LinkAccess = "anybody"
+
+
+class Linking(Protocol):
+    """The ability of a store to give links to objects that are not their URIs.
+
+    `link` is of the version of `pin`, or of what is there when it is fetched where that names none.
+    Where it has to be signed it holds for `expires_s`, or for as long as the credentials do.
+    """
+
+    async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link: ...
 
 
 @dataclass(frozen=True, slots=True)

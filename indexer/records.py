@@ -338,7 +338,7 @@ class GarbageReport:
     grace_s: float
     expired: tuple[str, ...]
     deleted: Mapping[GarbageKind, Amount]
-    kept: Amount
+    kept: Amount = field(default_factory=Amount)
 
     @property
     def total(self) -> Amount:

@@ -27,7 +27,7 @@ def show_runs(console: Console, runs: list[RunRecord]) -> None:
             console.record(document(RunDocument.of(run)))
         return
     rows = (
-        (run.id, run.name, run.job_type or None, run.state, run.started_at, run.finished_at)
+        (run.id, _name_of(run), run.job_type or None, run.state, run.started_at, run.finished_at)
         for run in runs
     )
     console.table(("RUN", "NAME", "JOB TYPE", "STATE", "STARTED", "ENDED"), rows)
@@ -75,10 +75,15 @@ def show_lineage(console: Console, lineage: Lineage) -> None:
         console.note("Note: there is more; --depth follows further, and another REF elsewhere.")
 
 
+def _name_of(run: RunRecord) -> str | None:
+    """The name of a run that was given one."""
+    return run.name if run.name != run.id else None
+
+
 def _show_fields(console: Console, run: RunRecord) -> None:
     lines = {
         "project": run.project,
-        "name": run.name,
+        "name": _name_of(run) or "-",
         "job type": run.job_type or "-",
         "state": run.state,
         "started": run.started_at,
@@ -178,6 +183,6 @@ class _Branches:
 
     def _said(self, run_id: str) -> str:
         run = self._runs[run_id]
-        name = f" {shown(run.name)}" if run.name != run.id else ""
+        name = f" {shown(run.name)}" if _name_of(run) else ""
         kind = f"{shown(run.job_type)}, " if run.job_type else ""
         return f"{run.id}{name} ({kind}{run.state})"

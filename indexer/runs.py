@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from indexer.errors import IndexerError, InvalidReference, InvalidSetting
+from indexer.label_rules import plain
 from indexer.library import ReachSettings, SnapshotSettings, Version, snapshot
 from indexer.limits import OBJECTS_MAX_DEFAULT
 from indexer.places import Place, open_workspace, place_of, settings_of
@@ -109,7 +110,15 @@ class Artifact:
         """
         return self._log(project, data=data, server=server, **given)
 
-    def _log(self, project: str | None, *, run: str | None = None, **given: Any) -> Version:
+    def _log(
+        self,
+        project: str | None,
+        *,
+        run: str | None = None,
+        aliases: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        **given: Any,
+    ) -> Version:
         checksums = {one.checksum for one in self._references if one.checksum is not None}
         if len(checksums) > 1:
             raise InvalidSetting(
@@ -122,11 +131,11 @@ class Artifact:
             self._sources(),
             name=_with_project(self.name, project),
             type=self.type,
-            aliases=self.aliases,
+            aliases=(*self.aliases, *aliases),
             notes=self.notes,
             description=self.description,
             metadata=self.metadata,
-            tags=self.tags,
+            tags=(*self.tags, *tags),
             run=run,
             **given,
         )
@@ -208,9 +217,9 @@ class Run:
                 )
             reference, artifact = artifact, Artifact(name, type)
             artifact.add_reference(reference)
-        artifact.aliases = (*artifact.aliases, *aliases)
-        artifact.tags = (*artifact.tags, *tags)
-        return artifact._log(self.project, run=self.id, **self._given(given))  # noqa: SLF001
+        return artifact._log(  # noqa: SLF001
+            self.project, run=self.id, aliases=aliases, tags=tags, **self._given(given)
+        )
 
     def use_artifact(
         self,
@@ -247,11 +256,13 @@ class Run:
         notes: str | None = None,
     ) -> None:
         """Changes what is said of the run; what is None stays as it is."""
-        change = RunChange(name, None if config is None else dict(config), notes)
+        change = RunChange(name, None if config is None else plain(config), notes)
         self.record = _run_at(self.place, lambda workspace: workspace.change_run(self.id, change))
 
     def finish(self, state: Literal["finished", "failed"] = "finished") -> None:
         """Ends the run, which then takes nothing more. Leaving its block does that by itself."""
+        if state not in ("finished", "failed"):
+            raise InvalidSetting(f"{state!r} is no end of a run: write finished or failed.")
         self.record = _run_at(
             self.place, lambda workspace: workspace.finish_run(self.id, RunState(state))
         )
@@ -316,7 +327,7 @@ def run(
         id=id,
         name=name,
         job_type=job_type,
-        config=None if config is None else dict(config),
+        config=None if config is None else plain(config),
         notes=notes,
     )
     where = {"data": None if data is None else str(data), "server": server}

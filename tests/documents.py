@@ -15,13 +15,17 @@ README, COMMAND, SETTINGS = "README.md", "docs/command.md", "docs/settings.md"
 HTTP = "docs/http.md"
 FORMAT, LISTING, CONTRIBUTING = "docs/manifest-format.md", "docs/listing.md", "CONTRIBUTING.md"
 STORES, ENRICHMENT = "docs/stores.md", "docs/enrichment.md"
-LINEAGE = "docs/lineage.md"
+LINEAGE, RETENTION, DIFF = "docs/lineage.md", "docs/retention.md", "docs/diff.md"
+VERIFY, FILESYSTEM = "docs/verify.md", "docs/filesystem.md"
 CONTRACT = "docs/store-contract.md"
 OWN = (
-    *(README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, LINEAGE),
+    *(README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, LINEAGE, RETENTION, DIFF),
+    *(VERIFY, FILESYSTEM),
     *(FORMAT, LISTING, CONTRACT, CONTRIBUTING),
 )
 """Those that are looked at word by word."""
+SERVED = (README, HTTP, LINEAGE, DIFF, VERIFY, FILESYSTEM)
+"""Those whose Python needs servers or folders; it is run beside those."""
 
 Documents = Mapping[str, str]
 

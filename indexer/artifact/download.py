@@ -134,9 +134,10 @@ class DownloadTally:
 class DownloadResult:
     """What a download came to.
 
-    `objects` and `size_bytes` are what was asked for; `there` were there and right before. `others` are
-    files below the root that are none of them. `failures` and `escaped` are the first of those that
-    `failed` and `escaped_total` count; the file `escaped_file` has all of the latter.
+    `objects` and `size_bytes` are what was asked for; `there` were there and right before. `others`
+    are files below the root that are none of them. `failures`, each with its entry's path, and
+    `escaped` are the first of those that `failed` and `escaped_total` count; `escaped_file` has all
+    of the latter.
     """
 
     ref: str

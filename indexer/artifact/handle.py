@@ -7,7 +7,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,12 +18,13 @@ import pyarrow as pa
 from indexer.artifact.diff import Diff, find_diff
 from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally, download
 from indexer.artifact.entries import read_entries
+from indexer.artifact.links import EntryLink, links_of
 from indexer.artifact.originals import Originals
 from indexer.artifact.structure import verify_structure
 from indexer.artifact.tiling import read_tiling
 from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
 from indexer.errors import CorruptContent
-from indexer.limits import LINEAGE_DEPTH_DEFAULT
+from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.manifest import Manifest
 from indexer.protocols import ANYWHERE
 from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
@@ -132,6 +133,24 @@ class Handle:
                 counters=counters,
             )
         return report
+
+    async def links(
+        self, selection: Selection | None = None, *, expires_s: int = LINK_EXPIRES_S_DEFAULT
+    ) -> AsyncGenerator[EntryLink]:
+        """Where the bytes of its entries are fetched from, in the order of their paths.
+
+        What has to be signed holds for `expires_s`. To be closed by who does not read to the end.
+        """
+        async with self.originals() as originals:
+            async for link in links_of(
+                self.workspace,
+                await self.manifest(),
+                originals,
+                selection=selection or Selection(),
+                of_moment=self.is_of_moment,
+                expires_s=expires_s,
+            ):
+                yield link
 
     async def _spreads(self, sources: int) -> list[float]:
         """By source, how many objects were listed for each entry; nothing where it is not known."""

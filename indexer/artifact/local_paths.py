@@ -34,8 +34,7 @@ GOES_ON: Final = b"%+"
 
 _CONTINUES: Final = 0b1000_0000
 _ESCAPED: Final = re.compile(rb"%([0-9A-F]{2})")
-_LIKE_CONTINUES: Final = 0b1000_0000
-_ESCAPED: Final = re.compile(rb"%(?=[0-9A-F]{2})")
+_LIKE_ESCAPED: Final = re.compile(rb"%(?=[0-9A-F]{2})")
 _POSIX_REFUSES: Final = re.compile(rb"\x00")
 _WINDOWS_REFUSES: Final = re.compile(rb'[\x00-\x1f<>:"\\|?*]')
 _WINDOWS_DEVICES: Final = re.compile(

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, cast
 
 import pyarrow as pa
 
@@ -23,9 +23,22 @@ from indexer.keyspace import Key
 from indexer.manifest import Manifest, SourceRef
 from indexer.objects import Checksum, Head, Pin, pin_of
 from indexer.page import etag_texts
-from indexer.protocols import Connection, OpenedSource, Reach, Servers, Sink, SourceOptions, Store
-from indexer.sources import SourceUri, parse_source
+from indexer.protocols import (
+    Connection,
+    Link,
+    Linking,
+    OpenedSource,
+    Reach,
+    Servers,
+    Sink,
+    SourceOptions,
+    Store,
+)
+from indexer.sources import BUCKET_SCHEMES, SourceUri, parse_source
 from indexer.telemetry import Counters
+
+_HAVE_LINKS: Final = tuple(f"{scheme}://" for scheme in BUCKET_SCHEMES)
+"""How URIs begin that no web client understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +164,16 @@ class Originals:
         """
         store, key = await self.place(original)
         return await store.head(key, version_id=original.pin.version_id, checksum=checksum)
+
+    async def link(self, original: Original, *, expires_s: int) -> Link:
+        """Where an object is fetched from by a plain GET; where its store has no other way to say
+        it, that is its URI.
+        """
+        if original.uri is None and self.uri_of(original).startswith(_HAVE_LINKS):
+            store, key = await self.place(original)
+            if store.properties.links:
+                return await cast("Linking", store).link(key, original.pin, expires_s=expires_s)
+        return Link(self.uri_of(original))
 
     async def _connection(self, uri: SourceUri) -> Connection:
         """The connection to the server of a source, or to the host of an object's own URI."""

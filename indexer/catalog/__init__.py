@@ -9,7 +9,8 @@
 
 `catalog.Catalog` opens it and hands out its parts: `tracker` takes shards and commits, `reader`
 answers what people ask, `folders` shows what is in a version's folders, `labels` moves aliases and
-writes notes, `retention` lets versions go, `garbage` deletes what they needed, `leases` tell which
+writes what is said of versions, `runs` starts and ends runs and records what they use (`lineage`
+follows that), `retention` lets versions go, `garbage` deletes what they needed, `leases` tell which
 jobs run, `facts` keeps what servers honour, `content` reads what is named by a hash.
 
 Invariants

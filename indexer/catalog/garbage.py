@@ -101,7 +101,7 @@ class Garbage:
                     for file in old:
                         tally.delete(references.kind_of(file), file)
                 else:
-                    await self._database.write(self.delete, old, references, grace_s, tally)
+                    await self._database.write(self._delete, old, references, grace_s, tally)
         return tally.report([gone.ref for gone in expired], grace_s, is_dry_run=is_dry_run)
 
     async def references(self, *, without: Iterable[int] = ()) -> References:
@@ -113,7 +113,7 @@ class Garbage:
         references.add(found)
         return references
 
-    def delete(
+    def _delete(
         self,
         connection: Connection,
         old: Iterable[File],
@@ -123,13 +123,13 @@ class Garbage:
     ) -> None:
         """Deletes those of the files that are still old and that nobody refers to by now.
 
-        To be called within a transaction that nobody can write beside. Blocks.
+        Within a transaction that nobody can write beside.
         """
         found = _find_committed(connection, references)
         for digest, ref in found.refs.items():
             self._add_manifest(references, digest, ref)
         references.add(found)
-        kept_from_ns = self.kept_from_ns(grace_s)
+        kept_from_ns = self._kept_from_ns(grace_s)
         for file in old:
             if references.has(file):
                 continue
@@ -142,8 +142,8 @@ class Garbage:
             else:
                 tally.keep(file)
 
-    def kept_from_ns(self, grace_s: float) -> int:
-        """From what time on files are kept: that of the grace, or the oldest running job's. Blocks.
+    def _kept_from_ns(self, grace_s: float) -> int:
+        """From what time on files are kept: that of the grace, or the oldest running job's.
 
         What is asked first is the time: a job that begins after that needs only newer files.
         """
@@ -157,7 +157,7 @@ class Garbage:
         self, place: str, shelf: Path, references: References, grace_s: float, tally: Tally
     ) -> list[tuple[File, ...]]:
         """The old files of a folder that nobody refers to, in batches."""
-        kept_from_ns = self.kept_from_ns(grace_s)
+        kept_from_ns = self._kept_from_ns(grace_s)
         old: list[File] = []
         for file in _files(place, shelf):
             if references.has(file):

@@ -46,11 +46,11 @@ SELECT_VERSIONS: Final = (
         versions.c.checksum,
         versions.c.touched,
         versions.c.notices,
+        versions.c.description,
+        versions.c.metadata,
         versions.c.expires_at,
         versions.c.deleted_at,
         versions.c.deleted_because,
-        versions.c.description,
-        versions.c.metadata,
     )
     .join_from(versions, artifacts, versions.c.artifact_id == artifacts.c.id)
     .join(projects, artifacts.c.project_id == projects.c.id)

@@ -40,6 +40,7 @@ from indexer.limits import (
 from indexer.objects import Head, Pin, page_of_heads
 from indexer.protocols import (
     GCSOptions,
+    Link,
     ListedPage,
     LoneObject,
     OpenedSource,
@@ -194,7 +195,7 @@ class GCSConnection:
         self, bucket: str, prefix: str, as_of: datetime | None, *, parallel: bool = True
     ) -> GCSStore:
         properties = StoreProperties(
-            KEY_BYTES_MAX - len(prefix.encode()), parallel=parallel, versions=True
+            KEY_BYTES_MAX - len(prefix.encode()), parallel=parallel, versions=True, links=True
         )
         place = Place(bucket, prefix, self._page_rows, as_of)
         return GCSStore(self._client, place, properties, self._turns)
@@ -359,6 +360,11 @@ class GCSStore:
         await read_object(
             self._client, self._path(key), self._uri_of(key), pin, sink, start=start, end=end
         )
+
+    async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
+        """See `protocols.Linking`."""
+        place = self._place
+        return self._client.link(place.bucket, self._name(key), pin.version_id, expires_s=expires_s)
 
     def _offsets(self, keys: KeyRange) -> dict[str, str]:
         """The range as GCS takes it.

@@ -32,9 +32,10 @@ from indexer.limits import (
     KEEPALIVE_S,
     REQUEST_TIMEOUT_S,
 )
-from indexer.protocols import GCSOptions
+from indexer.protocols import GCSOptions, Link
 from indexer.stores.gcs_credentials import AccessTokens, find_credentials
 from indexer.stores.gcs_errors import Asked, server_error, translated
+from indexer.stores.gcs_signing import signed_url
 from indexer.stores.gcs_wire import FailedAnswer
 from indexer.stores.headers import USER_AGENT
 from indexer.stores.http_environment import Route, find_proxy
@@ -114,6 +115,7 @@ class GCSSession:
     endpoint: EndpointChoice
     tokens: AccessTokens | None
     route: Route
+    clock: Clock
 
 
 @asynccontextmanager
@@ -138,7 +140,7 @@ async def open_session(access: Access, clock: Clock) -> AsyncIterator[GCSSession
         )
         # aiohttp would find it too, but takes passwords from ~/.netrc along with it.
         route = find_proxy(URL(access.endpoint.url))
-        yield GCSSession(http, access.endpoint, tokens, route)
+        yield GCSSession(http, access.endpoint, tokens, route, clock)
 
 
 class GCSClient:
@@ -154,6 +156,7 @@ class GCSClient:
     ) -> None:
         self._session = session.http
         self._tokens = session.tokens
+        self._clock = session.clock
         self._route = session.route
         self._user_project = user_project
         self._counters = counters
@@ -171,6 +174,21 @@ class GCSClient:
         if self._tokens is not None:
             return self._tokens.origin
         return f"none ({EMULATOR_VARIABLE})" if self.endpoint.is_emulator else "none (anonymous)"
+
+    def link(self, bucket: str, name: str, generation: str | None, *, expires_s: int) -> Link:
+        """A URL of an object: signed where a service account's key is there, else as it is."""
+        parameters = [("userProject", self._user_project)] if self._user_project else []
+        if generation is not None:
+            parameters.append(("generation", generation))
+        is_pinned = generation is not None
+        account = None if self._tokens is None else self._tokens.account
+        if account is not None and self.endpoint == GOOGLE:
+            now_s = self._clock.now().timestamp()
+            url = signed_url(account, bucket, name, parameters, at_s=now_s, expires_s=expires_s)
+            return Link(url, is_pinned, "signed")
+        query = urlencode([("alt", "media"), *parameters], quote_via=quote)
+        url = f"{self.endpoint.url}/storage/v1/b/{quoted(bucket)}/o/{quoted(name)}?{query}"
+        return Link(url, is_pinned, "anybody" if self._tokens is None else "credentials")
 
     async def ask(
         self,

@@ -32,6 +32,7 @@ from indexer.errors import (
     said_of,
 )
 from indexer.limits import CONNECT_TIMEOUT_S, TOKEN_TIMEOUT_S
+from indexer.stores.gcs_signing import SigningAccount, account_in
 from indexer.stores.http_environment import find_proxy
 from workers.clock import Clock
 
@@ -139,6 +140,11 @@ class AccessTokens:
             self._value = value
             self._fresh_until_s = self._clock.monotonic() + life_s * TOKEN_AGE
             return value
+
+    @property
+    def account(self) -> SigningAccount | None:
+        """The service account whose key is among the credentials; None where there is none."""
+        return None if self._is_metadata else account_in(self._maker.service_data)
 
     def forget(self, value: str) -> None:
         """Lets go of a token that was refused, unless there is another one by now."""

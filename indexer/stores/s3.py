@@ -32,6 +32,7 @@ from indexer.objects import Head, Pin, page_of_heads
 from indexer.page import Page, make_page, paths_of
 from indexer.protocols import (
     EndpointFacts,
+    Link,
     ListedPage,
     LoneObject,
     OpenedSource,
@@ -151,6 +152,7 @@ class S3Connection:
             resume=facts.resume,
             versions=versions,
             end_believed_below=facts.end_believed_below(versions=versions, parallel=parallel),
+            links=True,
         )
         return OpenedSource(
             folder=folder,
@@ -190,7 +192,7 @@ class S3Connection:
     async def objects(self, uri: SourceUri) -> S3Store:
         """See `protocols.Connection`."""
         prefix = uri.parent.key
-        properties = StoreProperties(KEY_BYTES_MAX - len(prefix.encode()))
+        properties = StoreProperties(KEY_BYTES_MAX - len(prefix.encode()), links=True)
         lister = self._lister(uri.bucket, prefix, None)
         return S3Store(lister, self._objects(uri.bucket, prefix), properties)
 
@@ -279,6 +281,10 @@ class S3Store:
     ) -> None:
         """See `protocols.Store`."""
         await self._objects.read(key, pin, sink, start=start, end=end)
+
+    async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
+        """See `protocols.Linking`."""
+        return await self._objects.link(key, pin, expires_s=expires_s)
 
     async def _page_and_keys(
         self, after: Key | None, prefix: Key, *, token: str | None = None, rows: int = PAGE_ROWS

@@ -14,17 +14,24 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
 import aiohttp
 from multidict import istr
 
-from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
+from indexer.errors import (
+    AccessDenied,
+    IndexerError,
+    NotFound,
+    ObjectChanged,
+    StoreUnavailable,
+)
 from indexer.keyspace import Key
 from indexer.limits import HANDED_ON_BYTES_MAX, READ_BYTES_MIN, REQUEST_TIMEOUT_S
 from indexer.objects import Checksum, Head, Pin
-from indexer.protocols import Sink
+from indexer.protocols import Link, Sink
 from indexer.stores.headers import parse_content_range, parse_date, parse_number, unquoted
 from indexer.stores.s3_errors import foreign_error, not_of_s3, object_error
 from indexer.stores.s3_requests import Ask, Caller, read_refusal
@@ -51,6 +58,7 @@ class S3Objects:
         self._bucket = bucket
         self._prefix = prefix
         self._prefix_bytes = prefix.encode()
+        self._is_found = False
         self._headers: Mapping[str, str] = caller.headers
         self._headers_checksum = {**self._headers, "x-amz-checksum-mode": "ENABLED"}
 
@@ -92,6 +100,23 @@ class S3Objects:
                 raise object_error(uri, said.code, said.message) if said.code else not_of_s3(uri)
             _check_is_pinned(uri, response, pin, (start, end) if is_part else None)
             await _pour(uri, response, sink, end - start, self._caller.requests.clock)
+
+    async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
+        """A URL of an object, signed unless requests are not. See `protocols.Linking`."""
+        if not self._is_found:
+            # Only the answer to a request tells in which region a bucket is, and what the time is.
+            with suppress(NotFound, AccessDenied, ObjectChanged):
+                await self.head(key, version_id=pin.version_id)
+            self._is_found = True
+        parameters = [] if pin.version_id is None else [("versionId", pin.version_id)]
+        parameters += self._headers.items()
+        ask = Ask("GET", self._bucket, self._uri(key), self._prefix_bytes + key)
+        url, is_signed = await self._caller.requests.url_of(ask, parameters, expires_s)
+        return Link(
+            url,
+            is_pinned=pin.version_id not in (None, "null"),
+            access="signed" if is_signed else "anybody",
+        )
 
     async def _send(
         self, method: str, key: Key, query: str, headers: Mapping[str, str]

@@ -16,7 +16,7 @@ validation that are the same for all keys of a bucket.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -48,7 +48,7 @@ from indexer.stores.s3_errors import (
     server_error,
     translated,
 )
-from indexer.stores.s3_signing import Credentials, quoted_key
+from indexer.stores.s3_signing import Credentials, canonical_query, quoted_key
 from indexer.stores.s3_targets import Target, let_prepare, target_of, tls_context
 from indexer.telemetry import Counters
 from workers.clock import Clock
@@ -123,6 +123,26 @@ class S3Requests:
         if sent.response.status < HTTPStatus.MULTIPLE_CHOICES:
             return sent.response
         return await self._put_right(ask, sent, counters)
+
+    async def url_of(
+        self, ask: Ask, parameters: Sequence[tuple[str, str]], expires_s: int
+    ) -> tuple[str, bool]:
+        """The URL of a request, and whether it is signed, for `expires_s`; nothing is sent."""
+        target = self._targets.get(ask.bucket) or await self._find_target(ask.bucket)
+        path = f"{target.path}/{quoted_key(ask.key)}"
+        query = canonical_query(parameters)
+        if target.signer is not None:
+            query = target.signer.presigned_query(
+                ask.method,
+                path,
+                parameters,
+                target.host,
+                credentials=await self._frozen_credentials(ask.uri),
+                at_s=self.clock.now().timestamp() + self._clock_offset_s,
+                expires_s=expires_s,
+            )
+        url = f"{target.origin}{path}"
+        return f"{url}?{query}" if query else url, target.signer is not None
 
     async def _once(self, ask: Ask, counters: Counters) -> _Sent:
         target = self._targets.get(ask.bucket) or await self._find_target(ask.bucket)

@@ -95,6 +95,40 @@ class Signer:
         )
         return sent
 
+    def presigned_query(
+        self,
+        method: str,
+        path: str,
+        parameters: Iterable[tuple[str, str]],
+        host: str,
+        *,
+        credentials: Credentials,
+        at_s: float,
+        expires_s: int,
+    ) -> str:
+        """The query of a request that whoever has its URL may send for `expires_s`.
+
+        The signature stands in the query, and of the headers `host` alone is signed: the rules of
+        "Authenticating Requests: Using Query Parameters".
+        """
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(int(at_s)))
+        scope = f"{stamp[:8]}/{self._place}"
+        signed = [
+            *parameters,
+            ("X-Amz-Algorithm", ALGORITHM),
+            ("X-Amz-Credential", f"{credentials.access_key}/{scope}"),
+            ("X-Amz-Date", stamp),
+            ("X-Amz-Expires", str(expires_s)),
+            ("X-Amz-SignedHeaders", "host"),
+        ]
+        if credentials.token:
+            signed.append(("X-Amz-Security-Token", credentials.token))
+        query = canonical_query(signed)
+        request = f"{method}\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
+        text = f"{ALGORITHM}\n{stamp}\n{scope}\n{sha256(request.encode()).hexdigest()}"
+        signature = digest(self._key_for(credentials, stamp[:8]), text.encode(), "sha256").hex()
+        return f"{query}&X-Amz-Signature={signature}"
+
     def _key_for(self, credentials: Credentials, day: str) -> bytes:
         wanted = (credentials.secret_key, day)
         if wanted != self._key_is_of:

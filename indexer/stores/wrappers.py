@@ -25,6 +25,8 @@ from indexer.protocols import (
     Connection,
     Copying,
     Digesting,
+    Link,
+    Linking,
     ListedPage,
     LoneObject,
     OpenedSource,
@@ -152,6 +154,10 @@ class LimitedStore:
         async with self._slot("read", self._limiters.reads) as slot:
             slot.untypical()
             await cast("Copying", self._store).copy(key, pin, descriptor)
+
+    async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
+        """See `protocols.Linking`; one request at most is made for all links of a store."""
+        return await cast("Linking", self._store).link(key, pin, expires_s=expires_s)
 
     def _slot(self, operation: str, limiter: Limiter) -> AbstractAsyncContextManager[Slot]:
         name = (self._backend, operation)
@@ -292,6 +298,11 @@ class RetryingStore:
         """See `protocols.Copying`."""
         store = cast("Copying", self._store)
         await self._retries.call(lambda: store.copy(key, pin, descriptor))
+
+    async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
+        """See `protocols.Linking`."""
+        store = cast("Linking", self._store)
+        return await self._retries.call(lambda: store.link(key, pin, expires_s=expires_s))
 
     async def _digest_again(self, wanted: tuple[Key, Pin], algorithm: str) -> bytes | IndexerError:
         async def digest() -> bytes | IndexerError:

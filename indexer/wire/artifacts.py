@@ -52,13 +52,13 @@ class VersionDocument(Answer, frozen=True, kw_only=True):
     checksum: str | None
     touched: int | None
     notices: list[str]
+    description: str
+    metadata: dict[str, Any]
+    tags: list[str]
     protected: list[str]
     expires_at: datetime | None
     deleted_at: datetime | None
     deleted_because: Deletion | None
-    description: str
-    metadata: dict[str, Any]
-    tags: list[str]
 
     @classmethod
     def of(cls, version: VersionRecord) -> VersionDocument:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
+from indexer.protocols import LinkAccess
 from indexer.records import Check, StructureReport
 from indexer.wire.artifacts import path_fields
 from indexer.wire.base import Answer
@@ -107,17 +108,18 @@ class ReferencesDocument(Answer, frozen=True, kw_only=True):
 class LinkDocument(Answer, frozen=True, kw_only=True):
     """Where an entry's bytes are fetched from; `path_base64` stands in place of a `path` that is no
     UTF-8.
-
-    `is_pinned` if no other bytes than the recorded ones can come from there.
     """
 
     path: str | UnsetType = UNSET
     path_base64: str | UnsetType = UNSET
     url: str
-    is_pinned: bool
     size: int
+    pinned: bool
+    access: LinkAccess
 
     @classmethod
-    def of(cls, path: bytes, url: str, size: int, *, is_pinned: bool) -> LinkDocument:
+    def of(
+        cls, path: bytes, url: str, size: int, *, is_pinned: bool, access: LinkAccess
+    ) -> LinkDocument:
         """The document of an entry's link."""
-        return cls(**path_fields(path), url=url, is_pinned=is_pinned, size=size)
+        return cls(**path_fields(path), url=url, size=size, pinned=is_pinned, access=access)

@@ -143,49 +143,6 @@ def test_a_folder_and_a_bucket_are_put_together(pair: Pair, tmp_path: Path) -> N
     assert pair("ls", "put/both:v0", "--json").document["checksum_algorithm"] == "md5"
 
 
-def test_diffs(pair: Pair, s3: SyntheticS3) -> None:
-    s3.load("differing", keys("tree", OBJECTS))
-    asked = ("snapshot", "s3://differing/", "--name", "diffs/a")
-    pair(*asked)
-    s3.load("differing", keys("tree", OBJECTS + 2)[1:])
-    pair(*asked)
-    shown = pair("diff", "diffs/a:v0", "v1").output
-    assert shown.startswith("D  tree/000000/00/0000.bin  ")
-    assert "\nA  tree/000003/00/0001.bin  " in shown
-    assert "\ndiffs/a:v0 → diffs/a:v1\n  added     2 (" in shown
-    assert pair("diff", "diffs/a:v0", "latest", "-q").output == shown.partition("diffs/a")[0]
-    *changes, summary = pair("diff", "diffs/a:v0", "diffs/a:v1", "--json").documents
-    assert [one["kind"] for one in changes] == ["removed", "added", "added"]
-    assert summary["kind"] == "summary"
-    assert summary["tallies"]["added"]["objects"] == 2
-    assert pair("diff", "diffs/a:v0", "v1", "--summary", "--json").document == summary
-    *folders, last = pair("diff", "diffs/a:v0", "v1", "--folders", "--json").documents
-    assert [one["path"] for one in folders] == ["tree/"]
-    assert last == summary
-    below = pair("diff", "diffs/a:v0", "v1", "--folders", "--prefix", "tree/").output
-    assert [line.split()[0] for line in below.splitlines()[:3]] == [
-        "FOLDER", "tree/000000/", "tree/000003/",
-    ]  # fmt: skip
-    one = pair("diff", "diffs/a:v0", "v1", "--kind", "removed", "--json").documents
-    assert [document["kind"] for document in one] == ["removed", "summary"]
-    assert pair("diff", "diffs/a:v0", "v1", "--exit-code", code=5).output == shown
-    assert "no changes" in pair("diff", "diffs/a:v1", "v1", "--exit-code").output
-
-
-@pytest.mark.parametrize(
-    ("code", "arguments", "words"),
-    [
-        (3, ["diffs/b:v0", "v1"], "diffs/b"),
-        (2, ["diffs/b:v0", ":v1"], "names no version"),
-        (2, ["diffs", "v1"], "project/artifact"),
-        (2, ["diffs/b:v0", "v1", "--summary", "--folders"], "two views"),
-        (2, ["diffs/b:v0", "v1", "--summary", "--kind", "added"], "--kind selects"),
-    ],
-)
-def test_diffs_that_cannot_be_told(code: int, arguments: list[str], words: str, pair: Pair) -> None:
-    assert words in failed(pair("diff", *arguments, code=code), code)
-
-
 @pytest.mark.parametrize(
     ("code", "arguments", "words"),
     [
@@ -291,10 +248,10 @@ def test_versions_are_shown_noted_and_named(filled: Pair) -> None:
     assert filled("alias", "set", "filled/a", "best", "--json").document["version"] == "v1"
     assert filled("show", "filled/a:best", "--json").document["version"] == "v1"
     assert filled("alias", "ls", "filled/a", "--json").documents == [
-        {"alias": "best", "ref": "filled/a:v1"},
-        {"alias": "latest", "ref": "filled/a:v1"},
+        {"alias": "best", "ref": "filled/a:v1", "protected": False},
+        {"alias": "latest", "ref": "filled/a:v1", "protected": False},
     ]
-    assert filled("alias", "ls", "filled/a").output.startswith("ALIAS   VERSION\nbest ")
+    assert filled("alias", "ls", "filled/a").output.startswith("ALIAS   VERSION      PROTECTED\n")
     remove = ("alias", "remove", "filled/a", "best")
     assert filled(*remove, "--json").document["aliases"] == ["latest"]
     failed(filled(*remove, code=3), 3)

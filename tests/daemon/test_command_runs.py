@@ -87,7 +87,7 @@ def test_runs_are_listed_and_shown(story: Pair) -> None:
     ]
     listed = story("runs", "ls", "vision", "--job-type", "train").output.splitlines()
     assert listed[0].split() == ["RUN", "NAME", "JOB", "TYPE", "STATE", "STARTED", "ENDED"]
-    assert listed[1].split()[:4] == ["train", "train", "train", "finished"]
+    assert listed[1].split()[:4] == ["train", "-", "train", "finished"]
     assert len(story("runs", "ls", "vision", "--limit", "1").output.splitlines()) == 2
     shown = story("runs", "show", "train", "--json").document
     (used,), (made,) = shown["inputs"], shown["outputs"]
@@ -111,6 +111,17 @@ def test_a_run_is_started_changed_and_ended(pair: Pair, tmp_path: Path) -> None:
     assert "as failed; it cannot end as finished" in failed(pair("runs", "finish", "a", code=2), 2)
     assert pair(*start, "--json").document["state"] == "running"
     assert "of the project started" in failed(pair("runs", "start", "b", "--id", "a", code=2), 2)
+
+
+def test_a_run_of_a_daemon_makes_what_is_listed_here(story: Pair, files: Path) -> None:
+    story("runs", "start", "elsewhere", "--id", "told")
+    asked = ("snapshot", f"{files}/images/", "--name", "elsewhere/told", "--to", story.url)
+    assert story.local(*asked, "--run", "told", "--json").document["created"]
+    story.remote("runs", "finish", "told")
+    assert "has ended" in failed(story.local(*asked, "--run", "told"), 2)
+    assert "nobody" in failed(story.local(*asked, "--run", "nobody"), 3)
+    (made,) = story.remote("runs", "show", "told", "--json").document["outputs"]
+    assert made["version"]["ref"] == "elsewhere/told:v0"
 
 
 def test_labels_change_at_any_time(story: Pair, tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ async def test_an_alias_moves_only_from_where_it_was_seen(
         assert response.status == 200
     async with session.get(f"{API}/artifacts/project/artifact/aliases") as response:
         found = (await response.json())["results"]
-    assert found == [{"alias": "latest", "ref": f"{NAME}:v1"}]
+    assert found == [{"alias": "latest", "ref": f"{NAME}:v1", "protected": False}]
 
 
 async def test_what_never_changes_says_so(session: aiohttp.ClientSession) -> None:

@@ -20,6 +20,7 @@ from indexer.wire.artifacts import (
     TagDocument,
     VersionDocument,
 )
+from indexer.wire.diff import ChangedFolderDocument, ChangeDocument, DiffSummaryDocument
 from indexer.wire.jobs import (
     DoctorDocument,
     JobDocument,
@@ -28,7 +29,14 @@ from indexer.wire.jobs import (
     SnapshotDocument,
     SnapshotOrder,
 )
+from indexer.wire.retention import GarbageDocument
 from indexer.wire.runs import LineageDocument, RunDocument, RunShown
+from indexer.wire.verification import (
+    FindingDocument,
+    LinkDocument,
+    ReferencesDocument,
+    StructureDocument,
+)
 from tests.doc_checks.check import Checks, Complaints, differences
 from tests.documents import (
     COMMAND,
@@ -153,8 +161,10 @@ class Listening(msgspec.Struct):
 
 
 PRINTED: tuple[type[msgspec.Struct], ...] = (
-    *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument, ProjectDocument),
+    *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument),
+    *(ChangeDocument, ChangedFolderDocument, DiffSummaryDocument, ProjectDocument),
     *(ArtifactDocument, AliasDocument, TagDocument, RunDocument, RunShown, LineageDocument),
+    *(GarbageDocument, FindingDocument, ReferencesDocument, StructureDocument, LinkDocument),
     *(DoctorDocument, Listening, JobDocument),
 )
 """What the command prints, in the order of the document."""

@@ -15,8 +15,10 @@ from indexer import errors
 from indexer.daemon import problems
 from indexer.daemon.metrics import Metrics
 from indexer.daemon.operations import OPERATIONS
+from indexer.records import Amount, GarbageKind, GarbageReport
 from indexer.telemetry import Totals
 from indexer.wire.artifacts import EntryPage
+from indexer.wire.diff import DiffDocument
 from indexer.wire.jobs import JobDocument
 from indexer.wire.problems import Problem, status_of
 from tests.doc_checks.check import Checks, Complaints, differences
@@ -68,6 +70,8 @@ def all_metrics() -> Iterator[tuple[str, str, list[str]]]:
     service: Any = SimpleNamespace(totals=totals, running=[], waiting=0)
     metrics = Metrics(service)
     metrics.answered("get_job", 200, 0.1)
+    deleted: dict[GarbageKind, Amount] = {"shards": Amount(1, 1)}
+    metrics.collected(GarbageReport(is_dry_run=False, grace_s=0.0, expired=(), deleted=deleted))
     for family in text_string_to_metric_families(metrics.text().decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
@@ -76,7 +80,7 @@ def all_metrics() -> Iterator[tuple[str, str, list[str]]]:
 
 
 def documents_are_shown_right(docs: Documents) -> Complaints:
-    kinds: list[Any] = [JobDocument, EntryPage, Problem]
+    kinds: list[Any] = [JobDocument, EntryPage, DiffDocument, Problem]
     shown = blocks(docs[HTTP], "json")
     yield from differences("documents of JSON", len(shown), len(kinds))
     for block, kind in zip(shown, kinds, strict=False):

@@ -13,12 +13,11 @@ from tests.doc_checks.command import commands, options_of
 from tests.documents import (
     CONTRIBUTING,
     FORMAT,
-    HTTP,
-    LINEAGE,
     LISTING,
     OWN,
     README,
     ROOT,
+    SERVED,
     SETTINGS,
     Documents,
     blocks,
@@ -92,9 +91,9 @@ def data_parses(docs: Documents) -> Complaints:
 
 
 def code_runs(docs: Documents) -> Complaints:
-    """Blocks of Python run, those of one document in order; three need servers or folders."""
+    """Blocks of Python run, those of one document in order."""
     for path in OWN:
-        if path not in {README, HTTP, LINEAGE}:
+        if path not in SERVED:
             try:
                 run_code(docs[path])
             except Exception as error:  # noqa: BLE001 - whatever it is, the document is wrong

@@ -269,7 +269,7 @@ def test_every_level_is_listed_for_people(filled: Command) -> None:
     assert heads == [
         ["PROJECT", "ARTIFACTS", "VERSIONS", "UPDATED"],
         ["ARTIFACT", "TYPE", "VERSIONS", "LATEST", "OBJECTS", "SIZE", "UPDATED"],
-        ["VERSION", "OBJECTS", "SIZE", "ALIASES", "CREATED", "DIGEST", "NOTES"],
+        ["VERSION", "OBJECTS", "SIZE", "ALIASES", "TAGS", "CREATED", "DIGEST", "NOTES"],
     ]
     assert [table[1].split()[0] for table in tables] == [
         "project", "project/artifact", "project/artifact:v0",

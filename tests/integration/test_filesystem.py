@@ -26,6 +26,7 @@ from deploy.s3_server import S3Server
 from indexer.filesystem import IndexerFileSystem
 from tests.conftest import MakeBucket
 from tests.daemon.daemons import running_daemon
+from tests.documents import FILESYSTEM, VERIFY, documents, run_code
 from tests.integration.commands import ROOT
 
 ODD = {
@@ -184,6 +185,25 @@ def test_odd_keys(on_minio: S3Server, bucket: MakeBucket, data: Path) -> None:
         assert files.cat_file(key) == ODD[key]
     assert set(files.ls("dir", detail=False)) == {"dir/é #?%2F+", "dir/[x]*"}
     assert pickle.loads(pickle.dumps(files)).cat_file("dir0") == b"beside"  # noqa: S301
+
+
+def test_what_the_documents_show(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INDEXER_DATA", str(data))
+    root = tmp_path / "files"
+    (root / "train").mkdir(parents=True)
+    (root / "index.csv").write_text("a,b\n1,2\n")
+    (root / "train/part-0.parquet").write_bytes(parquet(0))
+    for number in range(4):
+        (root / "number").write_text(str(number))
+        for name in ("vision/images", "vision/tables"):
+            indexer.snapshot(f"{root}/", name=name)
+    shown = run_code(documents()[FILESYSTEM])
+    assert shown["magic"].endswith(b"PAR1")
+    assert shown["train"].count_rows() == len(shown["frame"]) == 1_000
+    assert shown["link"].url == f"file://{root}/train/part-0.parquet"
+    assert run_code(documents()[VERIFY])["report"].entries == 1
 
 
 def test_pandas_and_pyarrow_read_what_was_recorded(

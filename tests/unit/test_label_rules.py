@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -10,10 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.errors import InvalidReference, InvalidSetting
-from indexer.label_rules import check_change, check_metadata
+from indexer.label_rules import check_change, check_metadata, plain
 from indexer.limits import METADATA_DEPTH_MAX, TAG_CHARACTERS_MAX
 from indexer.records import LabelChange
 from indexer.references import parse_tag
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=2),
@@ -41,6 +48,31 @@ def test_what_passes_is_the_same_when_it_is_read_again(metadata: dict[str, Any])
 def test_what_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(InvalidSetting, match="JSON cannot hold"):
         check_metadata("metadata", {"here": [value]})
+
+
+def test_types_that_json_does_not_know_become_those_it_does() -> None:
+    numpy = pytest.importorskip("numpy")
+    numbers = {
+        "accuracy": numpy.float64(0.5),
+        "loss": numpy.float32(0.25),
+        "epoch": numpy.int64(3),
+    }
+    given = OrderedDict(**numbers, split=Split.TRAIN)
+    read = {"accuracy": 0.5, "loss": 0.25, "epoch": 3, "split": "train"}
+    found = plain({"shape": (1, (2,)), "of": given})
+    assert repr(found) == repr({"shape": [1, [2]], "of": read})
+    check_metadata("metadata", found)
+    with pytest.raises(InvalidSetting, match="JSON cannot hold"):
+        check_metadata("metadata", given)
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(InvalidSetting, match="levels"):
+        check_metadata("metadata", {"x": plain(endless)})
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=4))
+def test_what_is_plain_stays_as_it_is(metadata: dict[str, Any]) -> None:
+    assert repr(plain(metadata)) == repr(metadata)
 
 
 def test_depth_has_a_bound() -> None:

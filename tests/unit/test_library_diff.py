@@ -10,6 +10,7 @@ import pytest
 import indexer
 from indexer.errors import NoSuchVersion
 from indexer.page import SCHEMA
+from tests.documents import DIFF, documents, run_code
 
 
 @pytest.fixture
@@ -91,3 +92,12 @@ def test_a_checksum_that_is_new_is_another_identity_and_a_time_is_other_content(
     assert new.diff(old).changed.column("kind").to_pylist() == ["identity"]
     os.utime(file, (1, 1))
     assert snapshot("none").diff(old).changed.column("kind").to_pylist() == ["content"]
+
+
+def test_the_code_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INDEXER_DATA", str(tmp_path / "data"))
+    (tmp_path / "source").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "source" / name).write_text(name)
+        indexer.snapshot(str(tmp_path / "source"), name="vision/images")
+    run_code(documents()[DIFF])

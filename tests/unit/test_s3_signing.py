@@ -187,3 +187,38 @@ def test_what_is_given_is_left_as_it_is() -> None:
     assert headers == {"host": HOST}
     assert signed["x-amz-content-sha256"] == EMPTY_SHA256
     assert "x-amz-security-token" not in signed
+
+
+# --- in the query
+
+
+def test_the_example_of_a_presigned_url() -> None:
+    query = Signer("us-east-1").presigned_query(
+        "GET", "/test.txt", [], HOST, credentials=EXAMPLE, at_s=EXAMPLE_AT_S, expires_s=86_400
+    )
+    assert query.rpartition("X-Amz-Signature=")[2] == (
+        "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+    )
+
+
+@given(
+    key=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30),
+    version_id=st.none() | st.text("abcXYZ019._-+/=~ ", min_size=1, max_size=20),
+    token=st.none() | st.just("session/token+=="),
+)
+def test_presigned_as_botocore_does(key: str, version_id: str | None, token: str | None) -> None:
+    credentials = ReadOnlyCredentials("ACCESS/KEY", "secret", token)
+    parameters = [] if version_id is None else [("versionId", version_id)]
+    path = "/" + quoted_key(key.encode())
+    query = canonical_query(parameters)
+    request = AWSRequest("GET", f"https://{HOST}{path}" + (f"?{query}" if query else ""))
+    signing = auth.S3SigV4QueryAuth(credentials, "s3", "eu-west-1", expires=600)
+    moment = datetime.fromtimestamp(EXAMPLE_AT_S, UTC).replace(tzinfo=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auth, "get_current_datetime", lambda *_: moment)
+        signing.add_auth(request)
+    ours = Signer("eu-west-1").presigned_query(
+        "GET", path, parameters, HOST, credentials=credentials, at_s=EXAMPLE_AT_S, expires_s=600
+    )
+    theirs = urlsplit(request.url).query
+    assert sorted(ours.split("&")) == sorted(theirs.split("&"))
