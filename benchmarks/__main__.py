@@ -20,6 +20,7 @@ from benchmarks.macro import (
     margin,
     memory,
     minio,
+    query,
     small,
     stores,
     tracking,
@@ -34,7 +35,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Sitting, Sizes], None]]] = {
     module.BENCHMARK: module.measure
     for module in (
         *(minio, margin, latency, small, memory, tracking, folders, crowd),
-        *(checksums, stores, enrich, heads, diff),
+        *(checksums, stores, enrich, heads, diff, query),
     )
 }
 REPORT: Final = "report"

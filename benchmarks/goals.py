@@ -16,6 +16,7 @@ from benchmarks.results import Measurement
 
 OURS: Final = "indexer snapshot"
 OVER_HTTP: Final = "POST /api/v1/snapshots"
+OVER_HTTP_QUERY: Final = "POST …/query"
 OUR_HEAD: Final = "Store.head"
 AIOBOTOCORE_HEAD: Final = "aiobotocore head_object"
 OBSTORE_HEAD: Final = "obstore head_async"
@@ -150,6 +151,13 @@ def _folders(found: Sequence[Measurement]) -> Iterator[Outcome]:
         yield Outcome("folders", text, 1e3 * one.figures["page_s"], "ms", "at most", 100)
 
 
+def _query(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    for one in found:
+        if one.tool == OVER_HTTP_QUERY:
+            text = str(one.workload["query"])
+            yield Outcome("query", text, one.figures["wall_s"], "s", "at most", 2)
+
+
 def _crowd(found: Sequence[Measurement]) -> Iterator[Outcome]:
     for one in found:
         status_ms, lag_ms = (1e3 * one.figures[name] for name in ("status_p99_s", "lag_p99_s"))
@@ -212,6 +220,7 @@ GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = 
     "memory": _memory,
     "tracking": _tracking,
     "folders": _folders,
+    "query": _query,
     "crowd": _crowd,
     "heads": _heads,
     "checksums": _checksums,

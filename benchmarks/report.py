@@ -41,6 +41,7 @@ WORDS: Final = {
     "in_flight": "{} in flight",
     "only_the_first": "the first {:,}",
     "place": "{}",
+    "query": "{}",
     "jobs": "{} jobs",
     "clients": "{} clients",
 }

@@ -51,6 +51,9 @@ class Sizes:
 
     folders_objects: int = 1_000_000
 
+    query_objects: int = 2_000_000
+    query_labels: int = 10_000
+
     heads_objects: int = 10_000
     heads_in_flight: int = 64
 
@@ -100,6 +103,8 @@ QUICK: Final = Sizes(
     crowd_watched_objects=2_000,
     tracking_objects=5_000,
     folders_objects=2_000,
+    query_objects=2_000,
+    query_labels=100,
     heads_objects=300,
     heads_in_flight=8,
     checksums_objects=3,

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from indexer.artifact.diffs import Diffs
 from indexer.artifact.entries import entries_page
+from indexer.artifact.query import Queries, QueryLimits
 from indexer.catalog.catalog import Catalog
 from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.doctor import examine
@@ -64,6 +65,7 @@ from indexer.sources import parse_source
 from indexer.telemetry import Counters, new_logger
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.wire.retention import GarbageOrder
 from workers.budget import Budget
 from workers.clock import Clock, SystemClock
@@ -82,6 +84,7 @@ class Defaults:
     on_limit: OnLimit = "error"
     checksum: str | None = None
     options: SourceOptions = field(default_factory=SourceOptions)
+    query: QueryLimits = field(default_factory=QueryLimits)
 
 
 class App:
@@ -106,6 +109,7 @@ class App:
         self._clock = clock
         self._servers = servers
         self._budget = Budget(READ_BYTES_MAX)
+        self.queries = Queries(self, catalog.content.shard_bytes, threads, defaults.query)
         self._diffs = Diffs(self, threads)
 
     # --- snapshots
@@ -260,6 +264,12 @@ class App:
         limit: int = PAGE_RESULTS_DEFAULT,
     ) -> FolderPage:
         return await entries_page(self, await self.manifest(version.digest), prefix, after, limit)
+
+    async def query(self, version: VersionRecord, order: QueryOrder) -> bytes:
+        return await self.queries.query(version, order)
+
+    async def compare_table(self, version: VersionRecord, order: CompareOrder) -> bytes:
+        return await self.queries.compare(version, order)
 
     async def diff(
         self,
@@ -462,6 +472,7 @@ async def open_daemon(
                 read_order=app.read_order,
                 tracker=app.tracker,
                 content=app.catalog.content,
+                queries=app.queries,
                 service=service,
                 health=Health(app.catalog.folder.path, app.catalog.reader.ping),
                 clock=clock,

@@ -3,6 +3,7 @@
     indexer snapshot | artifact put | ls | show | doctor | completion
             diff                                                            (cli_diff)
             download                                                        (cli_download)
+            query | table                                                   (cli_query)
             alias | tag | note | describe | metadata                        (cli_labels)
             runs | lineage                                                  (cli_runs)
             ttl | rm | gc | alias protect | alias unprotect                 (cli_retention)
@@ -33,6 +34,7 @@ from indexer.cli_daemon import jobs, serve
 from indexer.cli_diff import diff
 from indexer.cli_download import download
 from indexer.cli_labels import alias, describe, metadata, note, tag
+from indexer.cli_query import query, table
 from indexer.cli_retention import gc, protect, rm, ttl, unprotect
 from indexer.cli_runs import lineage, runs
 from indexer.cli_session import (
@@ -120,7 +122,9 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-for each in (diff, download, alias, tag, note, describe, metadata, runs, lineage, verify, urls):
+for each in (query, table, diff, download, alias, tag, note, describe, metadata, runs, lineage):
+    cli.add_command(each)
+for each in (verify, urls):
     cli.add_command(each)
 for each in (ttl, rm, gc, serve, jobs):
     cli.add_command(each)
@@ -314,8 +318,8 @@ async def _list_entries(
     version = await workspace.version(ref)
     manifest = await workspace.manifest(version.digest)
     wanted = prefix.encode("utf-8", "surrogateescape")
-    async for table in read_entries(workspace, manifest, wanted):
-        for entry in entries_of(table, manifest.sources):
+    async for rows in read_entries(workspace, manifest, wanted):
+        for entry in entries_of(rows, manifest.sources):
             show_entry(console, entry)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.cli_session import Session, common, connection, with_session
+from indexer.cli_session import Session, common, connection, query_limits, with_session
 from indexer.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--port", type=int, metavar="N", help="Port to listen on, 0 for any.  [8765]")
 @click.option("--jobs", type=int, metavar="N", help="Most snapshots at once.  [4]")
 @click.option("--max-objects", type=int, metavar="N", help="Most objects of one.  [10000]")
+@query_limits
 @connection
 @common
 @with_session

@@ -69,6 +69,19 @@ def selecting(command: Command) -> Command:
     return command
 
 
+def query_limits(command: Command) -> Command:
+    """The options that say what a query may take."""
+    for option in reversed(
+        (
+            click.option("--query-timeout-s", type=int, metavar="N", help="Most seconds.  [30]"),
+            click.option("--query-memory-mib", type=int, metavar="N", help="Most memory.  [1024]"),
+            click.option("--query-rows", type=int, metavar="N", help="Most rows.  [1000000]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 class NobodyReads(Exception):
     """Standard output was closed by its reader; click would make a failure of that."""
 

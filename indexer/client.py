@@ -89,6 +89,7 @@ from indexer.wire.jobs import (
     PreviewDocument,
     SnapshotOrder,
 )
+from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.wire.retention import GarbageDocument, GarbageOrder
 from indexer.wire.runs import LineageDocument, LinkPage, RunDocument, RunPage, RunPatch, UseOrder
 from indexer.wire.verification import StructureDocument
@@ -294,6 +295,16 @@ class Client:
         )
         return FolderPage(tuple(one.record() for one in page.results), read_cursor(page.next))
 
+    async def query(self, version: VersionRecord, order: QueryOrder) -> bytes:
+        return await self._remote.send_for_bytes(
+            "POST", f"{_digest_path(version)}/query/arrow", order
+        )
+
+    async def compare_table(self, version: VersionRecord, order: CompareOrder) -> bytes:
+        return await self._remote.send_for_bytes(
+            "POST", f"{_digest_path(version)}/table-changes/arrow", order
+        )
+
     async def diff(
         self,
         old: VersionRecord,
@@ -489,6 +500,10 @@ def _text(after: int | None) -> str | None:
 
 def _path(name: ArtifactName) -> str:
     return f"/artifacts/{_segment(name.project)}/{_segment(name.artifact)}"
+
+
+def _digest_path(version: VersionRecord) -> str:
+    return f"{_path(version.name)}/versions/{_segment(version.digest)}"
 
 
 def _version_path(ref: VersionRef) -> str:

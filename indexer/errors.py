@@ -6,6 +6,7 @@
     │   ├── InvalidSetting         an option or setting with an impossible value
     │   ├── Protected              a protected alias would have to move, or loses its version
     │   ├── MissingCredentials     the store wants credentials and none were found
+    │   ├── QueryRefused           SQL, or a table, that cannot be read as asked
     │   ├── UnusableDataFolder     unwritable, or written by a newer version
     │   └── RunEnded               a run that takes nothing more
     ├── NotFound                   nothing is there                                  exit 3
@@ -18,6 +19,7 @@
     ├── AccessDenied               the store knows us and says no                    exit 3
     │   └── VersionsDenied         … to a listing of versions                       exit 3
     ├── LimitExceeded              more objects than `max_objects`                   exit 4
+    ├── QueryLimitExceeded         a query takes or gives more than it may           exit 4
     ├── Mismatch                   what was read is not what was recorded            exit 5
     │   └── CorruptContent         content whose digest is not its name
     ├── BrokenListing              the server contradicts itself                     exit 1
@@ -88,6 +90,12 @@ class MissingCredentials(UsageError):
     """The store wants credentials, and none were found."""
 
     kind = "missing-credentials"
+
+
+class QueryRefused(UsageError):
+    """The query cannot be done as it is written."""
+
+    kind = "query-refused"
 
 
 class UnusableDataFolder(UsageError):
@@ -176,6 +184,13 @@ class LimitExceeded(IndexerError):
             f"nothing was recorded. Raise the limit with --max-objects, {way_out} "
             f"{objects_max:,} in key order with --on-limit partial."
         )
+
+
+class QueryLimitExceeded(IndexerError):
+    """The query takes more time or memory, or gives more rows, than it may."""
+
+    exit_code = 4
+    kind = "query-limit-exceeded"
 
 
 class Mismatch(IndexerError):

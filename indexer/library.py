@@ -28,6 +28,8 @@ from indexer.artifact.cache import CacheMode
 from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally
 from indexer.artifact.handle import Handle
 from indexer.artifact.links import EntryLink, check_expiry
+from indexer.artifact.results import Comparison
+from indexer.artifact.results import Result as RowsResult
 from indexer.artifact.verify import ReferenceReport, Selection
 from indexer.console import Console
 from indexer.errors import InvalidSetting
@@ -54,6 +56,7 @@ from indexer.telemetry import Counters, new_logger
 from workers.threads import Threads
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     from fsspec import AbstractFileSystem
 
@@ -96,6 +99,63 @@ class Version:
 
             while (table := portal.run(following)) is not None:
                 yield table
+
+    def to_pandas(self, prefix: str | bytes = b"") -> pd.DataFrame:
+        """The entries whose paths start with `prefix` as a data frame, with the columns of SQL."""
+        from indexer.artifact.columns import entries_frame
+
+        sources = self._run(Handle.manifest).sources
+        return entries_frame(self.entries(prefix), sources, self.ref)
+
+    def query(
+        self,
+        sql: str,
+        *,
+        versions: Mapping[str, str | Version] | None = None,
+        prefix: str = "",
+        rows_max: int | None = None,
+        timeout_s: float | None = None,
+    ) -> RowsResult:
+        """The rows of one SELECT over `entries` and over the tables in the version by their paths.
+
+        `versions` are others by the names that SQL has them under, `prefix` narrows `entries` down.
+        Raises `QueryRefused`, `QueryLimitExceeded`, and what reading a table does.
+        """
+        named = {name: str(getattr(one, "ref", one)) for name, one in (versions or {}).items()}
+        return self._run(
+            lambda handle: handle.query(
+                sql, versions=named, prefix=prefix, rows_max=rows_max, timeout_s=timeout_s
+            )
+        )
+
+    def tables(self) -> RowsResult:
+        """The entries that are tables: path, format, size, URI."""
+        return self._run(Handle.tables)
+
+    def table(
+        self, path: str, *, media: str | None = None, of: str | Version | None = None
+    ) -> RowsResult:
+        """The rows of the table at a path.
+
+        With `media`, the name of a column of paths or URIs, each with the entry that it names, of
+        this version or of `of`. Raises what `query` does.
+        """
+        other = None if of is None else str(getattr(of, "ref", of))
+        return self._run(lambda handle: handle.table(path, media=media, of=other))
+
+    def compare_table(
+        self, path: str, other: str | Version, *, key: str | Sequence[str]
+    ) -> Comparison:
+        """What changed of the table at a path since another version, by the columns `key`.
+
+        `other` is written as in `diff`. Raises what `query` does.
+        """
+        ref, columns = str(getattr(other, "ref", other)), [key] if isinstance(key, str) else key
+
+        async def compare(handle: Handle) -> Comparison:
+            return await handle.compare_table(path, await handle.beside(ref), key=columns)
+
+        return self._run(compare)
 
     def diff(self, other: str | Version, prefix: str | bytes = b"") -> VersionDiff:
         """What changed since another version: what is added is here and was not there.

@@ -472,11 +472,9 @@ DOWNLOAD_OBJECTS_MAX: Final = 32
 """Objects that may be waited for beyond the requests that may be under way, as they are written."""
 
 DOWNLOAD_BYTES_MAX: Final = 64 * MIB
-"""Bytes of objects in memory on their way to the disk."""
-
 DOWNLOAD_WRITE_BYTES: Final = MIB
-"""Bytes of a larger object that are written at once: 0.3 ms, beside which the way to a thread is
-little."""
+"""Bytes in memory on their way to the disk, and those of a larger object that are written at once:
+0.3 ms, beside which the way to a thread is little."""
 
 DOWNLOAD_THREADS_MAX: Final = 8
 """Threads that write and hash: some are on their way to the disk while others hash."""
@@ -484,11 +482,9 @@ DOWNLOAD_THREADS_MAX: Final = 8
 DOWNLOAD_BATCH_ENTRIES: Final = 1_000
 """Entries whose files are looked for in one go of a thread: some 10 ms."""
 
-DOWNLOAD_FAILURES_TOLD_MAX: Final = 1_000
-"""Objects that could not be had which are told one by one; all are counted."""
-
-DOWNLOAD_ESCAPED_TOLD_MAX: Final = 1_000
-"""… and of files that are not named as their entries; all are in a file beside them."""
+DOWNLOAD_TOLD_MAX: Final = 1_000
+"""Objects that could not be had, and files not named as their entries, which are told one by one;
+all are counted."""
 
 DOWNLOAD_UNAVAILABLE_MAX: Final = 100
 """Objects in a row that a server did not give, each tried several times: it is gone."""
@@ -498,7 +494,60 @@ TARGET_FOLDERS_OPEN_MAX: Final = 64
 
 CACHE_BYTES_MAX_DEFAULT: Final = 10 * 1024 * MIB
 CACHE_OBJECT_SHARE: Final = 8
-"""An object of more than this part of the cache is not kept there."""
+"""An object of more than this part of the cache, an eighth, is not kept there."""
+
+QUERY_TIMEOUT_S_DEFAULT: Final = 30
+QUERY_TIMEOUT_S_MAX: Final = 100
+"""How long a query may take. A pass over 2 million entries takes some 2 s."""
+
+QUERY_STOP_S: Final = 3.0
+"""How long a query's process may take to end by itself when its time is up."""
+
+QUERY_MEMORY_MIB_DEFAULT: Final = 1_024
+QUERY_MEMORY_MIB_MIN: Final = 128
+QUERY_MEMORY_MIB_MAX: Final = 1_024 * 1_024
+"""Memory of DuckDB for joins, sorts and groups; nothing is spilled to a disk."""
+
+QUERY_MEMORY_TIMES: Final = 2
+QUERY_MEMORY_SLACK_BYTES: Final = 1_024 * MIB
+"""What a query's process may map beyond what it does at its start: as much again as DuckDB has, and
+this, for shards, tables and results on their way, stacks and arenas."""
+
+QUERY_ROWS_DEFAULT: Final = 1_000_000
+QUERY_ROWS_MAX: Final = 1_000_000_000
+QUERY_RESULT_BYTES_MAX: Final = 256 * MIB
+"""Rows and bytes of a result, which is held in memory: a million rows of all columns of entries
+are some 300 MB, of three columns 80."""
+
+ANSWER_BYTES_MAX: Final = QUERY_RESULT_BYTES_MAX + 16 * MIB
+"""What a client takes of an answer: a result of the most bytes, with what Arrow says around it."""
+
+QUERY_BATCH_ROWS: Final = 10_000
+"""Rows of a result after which its size is looked at."""
+
+QUERY_THREADS: Final = 2
+"""Threads of DuckDB, and threads that read and verify shards for it: with two, 2 million entries
+are verified in 0.7 s, with three no sooner on two cores."""
+
+QUERY_SHARDS_AHEAD_MAX: Final = 4
+"""Shards that are read before DuckDB asks for them, in one pass; one is some 2 MB as a table."""
+
+QUERIES_AT_ONCE_MAX: Final = 2
+"""Queries that run at once, each in a process of its own; who asks for more is told to come
+again."""
+
+QUERY_CHARACTERS_MAX: Final = 100_000
+QUERY_VERSIONS_MAX: Final = 8
+"""Versions that one query names."""
+
+TABLES_PER_QUERY_MAX: Final = 16
+TABLE_BYTES_MAX: Final = 256 * MIB
+"""Bytes of a table in an artifact, as it is stored and when it is unpacked: some 5 million rows of
+CSV."""
+
+TABLE_KEYS_MAX: Final = 16
+"""Columns that make up the key by which two tables are compared."""
+
 DIFF_SHARDS_AT_ONCE: Final = 8
 """Shards of two versions that are read and compared at once: one of mean size is some 2 MB as a
 table, the largest 20, and is held twice while it is."""
@@ -519,6 +568,12 @@ DIFFS_AT_ONCE_MAX: Final = 2
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert DOWNLOAD_SMALL_BYTES_MAX < DOWNLOAD_RANGE_BYTES
 assert DOWNLOAD_RANGES_MAX * 2 * DOWNLOAD_WRITE_BYTES <= DOWNLOAD_BYTES_MAX
+
+assert QUERY_TIMEOUT_S_DEFAULT <= QUERY_TIMEOUT_S_MAX
+assert QUERY_TIMEOUT_S_MAX + 2 * QUERY_STOP_S < ANSWER_TIMEOUT_S
+assert QUERY_MEMORY_MIB_MIN <= QUERY_MEMORY_MIB_DEFAULT <= QUERY_MEMORY_MIB_MAX
+assert QUERY_ROWS_DEFAULT <= QUERY_ROWS_MAX
+assert SHARD_BYTES_MAX <= ANSWER_BYTES_MAX
 assert IN_FLIGHT_START <= IN_FLIGHT_DEFAULT <= IN_FLIGHT_MAX
 assert PAGES_BUFFERED_BYTES_MAX < ROWS_IN_MEMORY_BYTES_MAX
 assert DATA_FOLDER_LOCK_POLL_S < DATABASE_BUSY_TIMEOUT_S

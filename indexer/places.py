@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from indexer.app import Defaults, open_app
 from indexer.artifact.cache import CacheOptions
+from indexer.artifact.query import QueryLimits
 from indexer.client import connect
 from indexer.config import Settings, load_settings
 from indexer.errors import InvalidSetting
@@ -39,11 +40,12 @@ class Place:
     data: Path
     server: str | None = None
     options: SourceOptions = field(default_factory=SourceOptions)
+    query: QueryLimits = field(default_factory=QueryLimits)
 
 
 def place_of(settings: Settings) -> Place:
     """Where things are kept under these settings. Raises `InvalidSetting`."""
-    return Place(settings.data, settings.server, options_of(settings))
+    return Place(settings.data, settings.server, options_of(settings), query_limits_of(settings))
 
 
 @asynccontextmanager
@@ -64,7 +66,7 @@ async def open_workspace(
         target = None if to is None else parse_server(to)
         async with open_app(
             place.data,
-            defaults=defaults or Defaults(options=place.options),
+            defaults=defaults or Defaults(options=place.options, query=place.query),
             to=target,
             log=log,
             creates=creates,
@@ -92,6 +94,14 @@ def defaults_of(settings: Settings) -> Defaults:
         on_limit=settings["on_limit"],
         checksum=settings["checksum"],
         options=options_of(settings),
+        query=query_limits_of(settings),
+    )
+
+
+def query_limits_of(settings: Settings) -> QueryLimits:
+    """What these settings let a query take at most."""
+    return QueryLimits(
+        settings["query_timeout_s"], settings["query_memory_mib"], settings["query_rows"]
     )
 
 

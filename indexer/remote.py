@@ -24,13 +24,13 @@ from yarl import URL
 
 from indexer.errors import Busy, DaemonUnavailable, IndexerError, InvalidSetting
 from indexer.limits import (
+    ANSWER_BYTES_MAX,
     CONNECT_TIMEOUT_S,
     DAEMON_ATTEMPTS_MAX,
     DAEMON_REQUESTS_MAX,
     DAEMON_TIMEOUT_S,
     EVENT_HEARTBEAT_S,
     EVENT_INTERVAL_S,
-    SHARD_BYTES_MAX,
 )
 from indexer.wire.jobs import JobDocument
 from indexer.wire.problems import Problem
@@ -127,6 +127,14 @@ class Remote:
             method, path, data=data, headers={"Content-Type": JSON_TYPE, **(headers or {})}
         )
         return self._read(answered, kind)
+
+    async def send_for_bytes(self, method: str, path: str, body: msgspec.Struct) -> bytes:
+        """The bytes that a daemon answers an order with, which changes nothing."""
+        encoded = _encoded(body)
+        headers = {"Content-Type": JSON_TYPE}
+        return await self.repeated(
+            lambda: self._ask(method, path, data=io.BytesIO(encoded), headers=headers)
+        )
 
     async def put_bytes(self, path: str, data: bytes) -> None:
         """Puts bytes at a path, as often as it takes."""
@@ -227,7 +235,7 @@ class Remote:
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
             body += chunk
-            if len(body) > SHARD_BYTES_MAX:
+            if len(body) > ANSWER_BYTES_MAX:
                 raise DaemonUnavailable(f"{self.url}: the answer has no end. {self._advice()}")
         return bytes(body)
 

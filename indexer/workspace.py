@@ -41,6 +41,7 @@ from indexer.records import (
 from indexer.references import ArtifactName, VersionRef
 from indexer.telemetry import Counters
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
+from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.wire.retention import GarbageOrder
 
 Row = TypeVar("Row")
@@ -157,6 +158,21 @@ class Workspace(Protocol):
         limit: int = PAGE_RESULTS_DEFAULT,
     ) -> FolderPage:
         """A version's entries whose paths start with `prefix`, by path."""
+        ...
+
+    async def query(self, version: VersionRecord, order: QueryOrder) -> bytes:
+        """The rows of one SELECT over a version, as Arrow's stream.
+
+        Raises `QueryRefused` and `QueryLimitExceeded`, `Busy` where as many run as may at once, and
+        what reading the tables does that it names.
+        """
+        ...
+
+    async def compare_table(self, version: VersionRecord, order: CompareOrder) -> bytes:
+        """What changed of a table from one version to another, as Arrow's stream.
+
+        Raises what `query` does.
+        """
         ...
 
     async def diff(

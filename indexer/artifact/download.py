@@ -46,10 +46,9 @@ from indexer.errors import (
 from indexer.globs import Filters
 from indexer.limits import (
     DOWNLOAD_BATCH_ENTRIES,
-    DOWNLOAD_ESCAPED_TOLD_MAX,
-    DOWNLOAD_FAILURES_TOLD_MAX,
     DOWNLOAD_OBJECTS_MAX,
     DOWNLOAD_THREADS_MAX,
+    DOWNLOAD_TOLD_MAX,
     DOWNLOAD_UNAVAILABLE_MAX,
 )
 from indexer.telemetry import Counters
@@ -388,7 +387,7 @@ class _Download:
     def _fail(self, wanted: Wanted, finding: Finding | None) -> None:
         assert finding is not None
         self._tally.failed[finding.kind] += 1
-        if len(self.failures) < DOWNLOAD_FAILURES_TOLD_MAX:
+        if len(self.failures) < DOWNLOAD_TOLD_MAX:
             self.failures.append((wanted.original.path, finding))
 
 
@@ -414,7 +413,7 @@ class _EscapedFile:
             if path == local or (one.local.is_folder and not path):
                 continue
             self.total += 1
-            if len(self.first) < DOWNLOAD_ESCAPED_TOLD_MAX:
+            if len(self.first) < DOWNLOAD_TOLD_MAX:
                 self.first.append(Escaped(path, local))
             if self._file is None:
                 self._file = self._target.own_file(ESCAPED)

@@ -7,19 +7,22 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
+from indexer.artifact.columns import quoted_name
 from indexer.artifact.diff import Diff, find_diff
 from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally, download
 from indexer.artifact.entries import read_entries
 from indexer.artifact.links import EntryLink, links_of
 from indexer.artifact.originals import Originals
+from indexer.artifact.results import Comparison, Result
 from indexer.artifact.structure import verify_structure
 from indexer.artifact.tiling import read_tiling
 from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
@@ -30,8 +33,11 @@ from indexer.protocols import ANYWHERE
 from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import VersionRef, parse_beside, parse_reference
 from indexer.telemetry import Counters
+from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.workspace import Workspace
 from workers.threads import Threads
+
+TABLES_SQL: Final = "SELECT path, format, size, uri FROM tables ORDER BY path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +194,50 @@ class Handle:
             ) as originals,
         ):
             yield originals
+
+    # --- SQL and tables
+
+    async def query(
+        self,
+        sql: str,
+        *,
+        versions: Mapping[str, str] | None = None,
+        prefix: str = "",
+        rows_max: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Result:
+        """The rows of one SELECT over `entries` and the tables in the version.
+
+        `versions` are others by the names that SQL has them under. `prefix` narrows `entries` down.
+        Raises what `Workspace.query` does.
+        """
+        order = QueryOrder(
+            sql=sql,
+            versions=dict(versions or {}),
+            prefix=prefix,
+            rows_max=rows_max,
+            timeout_s=timeout_s,
+        )
+        return Result.read(await self.workspace.query(self.record, order))
+
+    async def tables(self) -> Result:
+        """The entries that are tables: path, format, size, URI."""
+        return await self.query(TABLES_SQL)
+
+    async def table(self, path: str, *, media: str | None = None, of: str | None = None) -> Result:
+        """The rows of the table at a path. Raises what `query` does.
+
+        With `media`, the name of a column of paths or URIs, each with the entry that it names, of
+        this version or of `of`.
+        """
+        address = path if media is None else f"{path}#{media}{'@media' if of else ''}"
+        versions = {"media": of} if of else {}
+        return await self.query(f"SELECT * FROM {quoted_name(address)}", versions=versions)  # noqa: S608
+
+    async def compare_table(self, path: str, other: Handle, *, key: Sequence[str]) -> Comparison:
+        """What changed of the table at a path since another version, by the columns `key`.
+
+        What is added is in this one. Raises what `query` does.
+        """
+        order = CompareOrder(path=path, to=self.record.ref, key=list(key))
+        return Comparison.read(await self.workspace.compare_table(other.record, order))

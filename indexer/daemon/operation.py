@@ -19,6 +19,7 @@ from aiohttp import web
 from msgspec import Meta
 from multidict import CIMultiDictProxy
 
+from indexer.artifact.query import Queries
 from indexer.content import ContentStore
 from indexer.daemon.health import Health
 from indexer.daemon.metrics import Metrics
@@ -52,6 +53,7 @@ class Parts:
     read_order: ReadOrder
     tracker: Tracker
     content: ContentStore
+    queries: Queries
     service: Service
     health: Health
     metrics: Metrics

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from indexer.artifact.query import Queries
 from indexer.content import ContentStore
 from indexer.daemon.dispatch import Dispatch, problem_response
 from indexer.daemon.health import Health
@@ -70,6 +71,7 @@ class Daemon:
         read_order: ReadOrder,
         tracker: Tracker,
         content: ContentStore,
+        queries: Queries,
         service: Service,
         health: Health,
         clock: Clock,
@@ -89,6 +91,7 @@ class Daemon:
                 read_order=read_order,
                 tracker=tracker,
                 content=content,
+                queries=queries,
                 service=service,
                 health=health,
                 metrics=metrics,

@@ -21,6 +21,7 @@ from indexer.wire.artifacts import EntryPage
 from indexer.wire.diff import DiffDocument
 from indexer.wire.jobs import JobDocument
 from indexer.wire.problems import Problem, status_of
+from indexer.wire.query import QueryDocument
 from tests.doc_checks.check import Checks, Complaints, differences
 from tests.documents import (
     HTTP,
@@ -80,7 +81,7 @@ def all_metrics() -> Iterator[tuple[str, str, list[str]]]:
 
 
 def documents_are_shown_right(docs: Documents) -> Complaints:
-    kinds: list[Any] = [JobDocument, EntryPage, DiffDocument, Problem]
+    kinds: list[Any] = [JobDocument, EntryPage, DiffDocument, QueryDocument, Problem]
     shown = blocks(docs[HTTP], "json")
     yield from differences("documents of JSON", len(shown), len(kinds))
     for block, kind in zip(shown, kinds, strict=False):

@@ -16,6 +16,7 @@ from benchmarks.goals import (
     ONE_THREAD,
     OUR_HEAD,
     OVER_HTTP,
+    OVER_HTTP_QUERY,
     SECOND,
     TWO_THREADS,
 )
@@ -104,12 +105,14 @@ def test_other_stores_are_measured(tmp_path: Path, web_folder: Callable[[Kind], 
 
 def test_the_daemon_is_measured(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
-    done = bench("tracking", "folders", "crowd", "--results", str(file))
+    done = bench("tracking", "folders", "query", "crowd", "--results", str(file))
     assert done.returncode == 0, done.stderr
     found = {(one.benchmark, one.tool): one.figures for one in read(file)}
     assert found["tracking", OURS.name]["objects"] == 5_000
     assert found["tracking", "indexer snapshot --to"]["objects"] == 5_000
     assert found["folders", "GET …/entries?delimiter=/"]["page_s"] > 0
+    for tool in (OVER_HTTP_QUERY, "pandas"):
+        assert found["query", tool]["objects"] == 2_000
     crowd = found["crowd", "indexer serve"]
     assert crowd["objects"] == 4_000
     assert 0 < crowd["status_p50_s"] <= crowd["status_p95_s"] <= crowd["status_p99_s"]
