@@ -40,7 +40,6 @@ from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.places import (
     Place,
     cache_of,
-    defaults_of,
     download_folder_of,
     open_workspace,
     order_of,
@@ -447,7 +446,7 @@ def snapshot(
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])
-    with Portal(open_workspace(place, defaults=defaults_of(settings), to=to, log=log)) as portal:
+    with Portal(open_workspace(place, to=to, log=log)) as portal:
         done = portal.run(lambda workspace: workspace.snapshot(order))
     return Version(
         done.result.version,
