@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli_session import Command, Session, common, connection, with_session
+from indexer.commands.session import Session, common, connection, selecting, with_session
 from indexer.errors import Mismatch
 
 if TYPE_CHECKING:
@@ -14,19 +14,6 @@ if TYPE_CHECKING:
     from indexer.artifact.verify import ReferenceReport, Selection
     from indexer.records import StructureReport
     from indexer.workspace import Workspace
-
-
-def selecting(command: Command) -> Command:
-    """The options by which entries are selected."""
-    for option in reversed(
-        (
-            click.option("--prefix", metavar="P", default="", help="Only paths that start with P."),
-            click.option("--include", multiple=True, metavar="GLOB", help="Only what matches."),
-            click.option("--exclude", multiple=True, metavar="GLOB", help="Not what matches."),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 def _selection(prefix: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Selection:
