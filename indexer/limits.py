@@ -462,6 +462,10 @@ QUERY_TIMEOUT_S_DEFAULT: Final = 30
 QUERY_TIMEOUT_S_MAX: Final = 100
 """How long a query may take. A pass over 2 million entries takes some 2 s."""
 
+QUERY_START_S: Final = 10.0
+"""How long a query's process may take to start, beside that: half a second where the machine has
+nothing else to do."""
+
 QUERY_STOP_S: Final = 3.0
 """How long a query's process may take to end by itself when its time is up."""
 
@@ -529,7 +533,7 @@ DIFFS_AT_ONCE_MAX: Final = 2
 
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert QUERY_TIMEOUT_S_DEFAULT <= QUERY_TIMEOUT_S_MAX
-assert QUERY_TIMEOUT_S_MAX + 2 * QUERY_STOP_S < ANSWER_TIMEOUT_S
+assert QUERY_START_S + QUERY_TIMEOUT_S_MAX + 2 * QUERY_STOP_S < ANSWER_TIMEOUT_S
 assert QUERY_MEMORY_MIB_MIN <= QUERY_MEMORY_MIB_DEFAULT <= QUERY_MEMORY_MIB_MAX
 assert QUERY_ROWS_DEFAULT <= QUERY_ROWS_MAX
 assert SHARD_BYTES_MAX <= ANSWER_BYTES_MAX

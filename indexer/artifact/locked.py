@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ import pyarrow.parquet
 from indexer.artifact.columns import RAW_SCHEMA, entries_sql, quoted_name
 from indexer.artifact.encoded import encoded, with_plain_sums
 from indexer.artifact.frames import (
+    EXIT_LATE,
     Bounds,
     Comparison,
     Need,
@@ -82,7 +84,6 @@ UNFIT_OPTIMIZERS: Final = frozenset({"partial_aggregate_pushdown"})
 of how many different paths there are."""
 
 SELECT: Final = "SELECT"
-_EXIT_TIME: Final = 3
 
 
 def main() -> None:
@@ -335,10 +336,9 @@ class Query:
         def stop() -> None:
             self._is_late = True
             self._database.interrupt()
-            if not ended.wait(QUERY_STOP_S):
-                os._exit(_EXIT_TIME)
+            time.sleep(QUERY_STOP_S)
+            os._exit(EXIT_LATE)
 
-        ended = threading.Event()
         clock = threading.Timer(self._task.bounds.timeout_s, stop)
         clock.daemon = True
         clock.start()

@@ -15,13 +15,23 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
-from indexer.artifact.frames import HEAD, HEADER_BYTES_MAX, Need, Outcome, Reply, Task, frame
+from indexer.artifact.frames import (
+    EXIT_LATE,
+    HEAD,
+    HEADER_BYTES_MAX,
+    Need,
+    Outcome,
+    Reply,
+    Task,
+    frame,
+)
 from indexer.errors import IndexerError, QueryLimitExceeded, UsageError, error_of
-from indexer.limits import MIB, QUERY_STOP_S
+from indexer.limits import MIB, QUERY_START_S, QUERY_STOP_S
 
 MISSING: Final = "SQL and tables need one more package: install bucket-indexer[query]."
 
@@ -61,13 +71,13 @@ class Serving(Protocol):
 async def answer(task: Task, serving: Serving) -> bytes:
     """The result's bytes. Raises `QueryRefused`, `QueryLimitExceeded` and what serving does."""
     check_installed()
-    timeout_s = task.bounds.timeout_s + QUERY_STOP_S
+    timeout_s = QUERY_START_S + task.bounds.timeout_s + 2 * QUERY_STOP_S
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
         "-c",
         _START,
-        *sys.path,
+        *(path or str(Path.cwd()) for path in sys.path),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
@@ -79,11 +89,10 @@ async def answer(task: Task, serving: Serving) -> bytes:
         async with asyncio.timeout(timeout_s):
             return await _converse(process, task, serving)
     except TimeoutError as error:
-        raise QueryLimitExceeded(
-            f"the query took more than {task.bounds.timeout_s:g} s and was ended: ask for less, or "
-            f"raise --query-timeout-s."
-        ) from error
+        raise QueryLimitExceeded(_too_slow(task)) from error
     except (EOFError, ConnectionError) as error:
+        if await _exit_code(process) == EXIT_LATE:
+            raise QueryLimitExceeded(_too_slow(task)) from error
         raise QueryLimitExceeded(
             f"the query's process ended before its answer, most likely as it took more memory than "
             f"its {task.bounds.memory_bytes // MIB:,} MiB allow: ask for less, or raise "
@@ -149,6 +158,21 @@ async def _read_header(
         return msgspec.msgpack.decode(header, type=Need | Outcome), body_bytes
     except msgspec.DecodeError as error:
         raise EOFError from error
+
+
+def _too_slow(task: Task) -> str:
+    return (
+        f"the query took more than {task.bounds.timeout_s:g} s and was ended: ask for less, or "
+        f"raise --query-timeout-s."
+    )
+
+
+async def _exit_code(process: Process) -> int | None:
+    """What a process ended with that has closed its pipe; None if it goes on all the same."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(QUERY_STOP_S):
+            return await process.wait()
+    return None
 
 
 async def _end(process: Process) -> None:
