@@ -211,7 +211,7 @@ def _show_events(lines: Iterable[str]) -> None:
     result = job.get("result")
     if result is None:
         raise DemoError(f"No version was made: {job.get('problem')}")
-    from indexer.views import bytes_shown
+    from indexer.console import bytes_shown
 
     print(f"  {result['ref']}  {result['objects']:,} objects, {bytes_shown(result['bytes'])}")
     rate = result["listed"] / max(result["elapsed_s"], 0.001)

@@ -26,6 +26,9 @@ BYTES_PER_S: Final = {
 
 ALGORITHMS: Final = tuple(BYTES_PER_S)
 
+VERIFIABLE: Final = (*ALGORITHMS, "sha1", "crc32")
+"""Those that bytes can be held against: stores record two that nobody needs to ask for."""
+
 CHECKSUMS: Final = ("none", "store", *ALGORITHMS)
 """What may be asked for: nothing, what the store knows without reading, or one that is computed."""
 
@@ -47,6 +50,12 @@ def new_hash(algorithm: str) -> Hash:
             return hashlib.md5(usedforsecurity=False)
         case "sha256":
             return hashlib.sha256()
+        case "sha1":
+            return hashlib.sha1(usedforsecurity=False)
+        case "crc32":
+            from awscrt.checksums import crc32
+
+            return _Crc(crc32, size_bytes=4)
         case "blake3":
             from blake3 import blake3
 

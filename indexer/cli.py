@@ -2,6 +2,7 @@
 
     indexer snapshot | artifact put | ls | show | doctor | completion
             diff                                                            (cli_diff)
+            download                                                        (cli_download)
             query | table                                                   (cli_query)
             alias | tag | note | describe | metadata                        (cli_labels)
             runs | lineage                                                  (cli_runs)
@@ -31,6 +32,7 @@ from indexer import __version__
 from indexer.checksums import CHECKSUMS
 from indexer.cli_daemon import jobs, serve
 from indexer.cli_diff import diff
+from indexer.cli_download import download
 from indexer.cli_labels import alias, describe, metadata, note, tag
 from indexer.cli_query import query, table
 from indexer.cli_retention import gc, protect, rm, ttl, unprotect
@@ -120,9 +122,9 @@ def cli() -> None:
     """Reference large object-store prefixes as versioned artifacts, without copying a byte."""
 
 
-for each in (query, table):
+for each in (query, table, diff, download, alias, tag, note, describe, metadata, runs, lineage):
     cli.add_command(each)
-for each in (diff, alias, tag, note, describe, metadata, runs, lineage, verify, urls):
+for each in (verify, urls):
     cli.add_command(each)
 for each in (ttl, rm, gc, serve, jobs):
     cli.add_command(each)

@@ -162,7 +162,7 @@ class _Shown:
 
     def _folder_table(self, folders: list[ChangedFolder]) -> None:
         from indexer.changes import Tally
-        from indexer.views import bytes_shown
+        from indexer.console import bytes_shown
 
         def row(folder: ChangedFolder) -> tuple[object, ...]:
             total = sum(folder.tallies.values(), Tally())
@@ -199,8 +199,7 @@ class _Shown:
 
 
 def _line_of(change: Change) -> str:
-    from indexer.console import shown
-    from indexer.views import bytes_shown
+    from indexer.console import bytes_shown, shown
 
     before, after = change.before, change.after
     if before is None or after is None:
@@ -223,7 +222,7 @@ def _what_is_new(before: Entry, after: Entry) -> str:
 
 
 def _summary_lines(old: VersionRecord, new: VersionRecord, summary: DiffSummary) -> list[str]:
-    from indexer.views import bytes_shown
+    from indexer.console import bytes_shown
 
     lines = [f"{old.ref} → {new.ref}"]
     for kind, tally in summary.tallies.items():

@@ -56,6 +56,19 @@ def connection(command: Command) -> Command:
     return command
 
 
+def selecting(command: Command) -> Command:
+    """The options by which entries are selected."""
+    for option in reversed(
+        (
+            click.option("--prefix", metavar="P", default="", help="Only paths that start with P."),
+            click.option("--include", multiple=True, metavar="GLOB", help="Only what matches."),
+            click.option("--exclude", multiple=True, metavar="GLOB", help="Not what matches."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def query_limits(command: Command) -> Command:
     """The options that say what a query may take."""
     for option in reversed(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli_session import Command, Session, common, connection, with_session
+from indexer.cli_session import Session, common, connection, selecting, with_session
 from indexer.errors import Mismatch
 
 if TYPE_CHECKING:
@@ -14,19 +14,6 @@ if TYPE_CHECKING:
     from indexer.artifact.verify import ReferenceReport, Selection
     from indexer.records import StructureReport
     from indexer.workspace import Workspace
-
-
-def selecting(command: Command) -> Command:
-    """The options by which entries are selected."""
-    for option in reversed(
-        (
-            click.option("--prefix", metavar="P", default="", help="Only paths that start with P."),
-            click.option("--include", multiple=True, metavar="GLOB", help="Only what matches."),
-            click.option("--exclude", multiple=True, metavar="GLOB", help="Not what matches."),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 def _selection(prefix: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Selection:
@@ -129,7 +116,7 @@ def _verify_references(session: Session, ref: str, selection: Selection) -> None
             right=report.is_right,
             entries=report.entries,
             fetchable=report.entries - report.lost,
-            lost=dict(sorted(report.kinds.items())),
+            lost=dict(report.kinds),
             listed=report.confirmed,
             superseded=report.superseded,
             by_size=report.by_size,
@@ -155,7 +142,7 @@ def _show_references(session: Session, report: ReferenceReport, requests: int) -
     if len(report.findings) < report.lost:
         console.line(f"… and {report.lost - len(report.findings):,} more; --json tells all of them")
     console.line(f"{report.ref}  {report.entries - report.lost:,} of {report.entries:,} fetchable")
-    for kind, count in sorted(report.kinds.items()):
+    for kind, count in report.kinds.items():
         console.line(f"  {kind:<12} {count:,}")
     for count, said in (
         (report.superseded, "were overwritten or deleted, and are kept by version id"),

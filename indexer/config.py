@@ -21,6 +21,7 @@ from typing import Any, Final
 from indexer.checksums import CHECKSUMS
 from indexer.errors import InvalidSetting
 from indexer.limits import (
+    CACHE_BYTES_MAX_DEFAULT,
     IN_FLIGHT_DEFAULT,
     IN_FLIGHT_MAX,
     JOBS_MAX,
@@ -37,6 +38,7 @@ from indexer.limits import (
     QUERY_TIMEOUT_S_DEFAULT,
     QUERY_TIMEOUT_S_MAX,
     REQUESTS_PER_S_MAX,
+    SIZE_BYTES_MAX,
 )
 
 DEFAULT: Final = "default"
@@ -112,6 +114,11 @@ SETTINGS: Final = (
     Setting("checksum", None, "What is recorded of objects' bytes.", choices=CHECKSUMS),
     Setting("symlinks", "inside", "What becomes of symbolic links.",
             choices=SYMLINKS),
+    Setting("cache", "copy", "How downloads use the local cache: copy, hard link, or not at all.",
+            choices=("copy", "link", "off")),
+    Setting("cache_folder", None, "Folder of the local cache."),
+    Setting("cache_bytes", CACHE_BYTES_MAX_DEFAULT, "Most bytes that the cache keeps.",
+            most=SIZE_BYTES_MAX),
     Setting("user_project", None, "Google project that pays for requests to GCS."),
     Setting("profile", None, "AWS profile."),
     Setting("region", None, "AWS region."),
@@ -196,6 +203,7 @@ def load_settings(
             values[setting.name] = setting.parse(*given)
             origins[setting.name] = given[1]
     values["data"] = values["data"] or str(default_data_folder(environment))
+    values["cache_folder"] = values["cache_folder"] or str(default_cache_folder(environment))
     return Settings(values, origins)
 
 
@@ -209,6 +217,12 @@ def default_data_folder(environment: Mapping[str, str]) -> Path:
     """`indexer` in the XDG data home."""
     home = environment.get("XDG_DATA_HOME")
     return (Path(home) if home else Path.home() / ".local" / "share") / "indexer"
+
+
+def default_cache_folder(environment: Mapping[str, str]) -> Path:
+    """`indexer` in the XDG cache home."""
+    home = environment.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "indexer" / "objects"
 
 
 def _config_file(environment: Mapping[str, str], folder: Path) -> Path | None:

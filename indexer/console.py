@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeAlias
 
 from indexer.limits import PROGRESS_INTERVAL_S, PROGRESS_LINE_INTERVAL_S
 from indexer.telemetry import Counters
@@ -26,6 +26,10 @@ from workers.errors import single_error
 TITLE_WIDTH_MIN: Final = 12
 FIGURES_WIDTH: Final = 72
 """What the figures of a hundred million objects take of a line; the title has the rest."""
+
+
+Figures: TypeAlias = Callable[[float], str]
+"""What is shown of work that has gone on for so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +66,19 @@ class Console:
             self.line("  ".join(cells).rstrip())
 
     @asynccontextmanager
-    async def progress(self, counters: Counters, title: str) -> AsyncIterator[None]:
-        """Shows the counters for as long as the block lasts."""
+    async def progress(
+        self, counters: Counters, title: str, figures: Figures | None = None
+    ) -> AsyncIterator[None]:
+        """Shows the counters, or other figures, for as long as the block lasts."""
         if self.is_quiet:
             yield
             return
         show = _bar if self._is_terminal() else _lines
         with single_error():
             async with asyncio.TaskGroup() as group:
-                shower = group.create_task(_while_it_can(show, self.errors, counters, title))
+                shower = group.create_task(
+                    _while_it_can(show, self.errors, counters, title, figures)
+                )
                 try:
                     yield
                 finally:
@@ -96,36 +104,47 @@ def shown(value: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def bytes_shown(size_bytes: int) -> str:
+    """A number of bytes with a binary unit."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    power = min(max(0, size_bytes.bit_length() - 1) // 10, len(units) - 1)
+    return f"{size_bytes / 1024**power:,.{1 if power else 0}f} {units[power]}"
+
+
 def _plain(value: object) -> str:
     assert isinstance(value, datetime)
     return value.isoformat().replace("+00:00", "Z")
 
 
 async def _while_it_can(
-    show: Callable[[TextIO, Counters, str], Awaitable[None]],
+    show: Callable[[TextIO, Counters, str, Figures | None], Awaitable[None]],
     errors: TextIO,
     counters: Counters,
     title: str,
+    figures: Figures | None,
 ) -> None:
     # When nobody reads it any more, as after `2>&1 | head`, the job goes on all the same.
     with suppress(OSError):
-        await show(errors, counters, title)
+        await show(errors, counters, title, figures)
 
 
-async def _lines(errors: TextIO, counters: Counters, title: str) -> None:
+async def _lines(errors: TextIO, counters: Counters, title: str, figures: Figures | None) -> None:
     started_s = time.monotonic()
     while True:
         await asyncio.sleep(PROGRESS_LINE_INTERVAL_S)
         elapsed_s = time.monotonic() - started_s
-        errors.write(
-            f"{shown(title)}: {counters.objects_listed:,} objects, "
+        said = (
+            f"{counters.objects_listed:,} objects, "
             f"{counters.objects_listed / elapsed_s:,.0f} a second, {counters.requests:,} requests, "
-            f"{counters.open_segments:,} segments, {elapsed_s:.0f} s\n"
+            f"{counters.open_segments:,} segments"
+            if figures is None
+            else figures(elapsed_s)
         )
+        errors.write(f"{shown(title)}: {said}, {elapsed_s:.0f} s\n")
         errors.flush()
 
 
-async def _bar(errors: TextIO, counters: Counters, title: str) -> None:
+async def _bar(errors: TextIO, counters: Counters, title: str, figures: Figures | None) -> None:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -147,11 +166,13 @@ async def _bar(errors: TextIO, counters: Counters, title: str) -> None:
         task = progress.add_task(title, total=None, figures="")
         while True:
             elapsed_s = max(time.monotonic() - started_s, PROGRESS_INTERVAL_S)
-            progress.update(
-                task,
-                figures=f"{counters.objects_listed:,} objects  "
+            said = (
+                f"{counters.objects_listed:,} objects  "
                 f"{counters.objects_listed / elapsed_s:,.0f}/s  "
-                f"{counters.requests:,} requests  {counters.open_segments:,} segments",
+                f"{counters.requests:,} requests  {counters.open_segments:,} segments"
+                if figures is None
+                else figures(elapsed_s)
             )
+            progress.update(task, figures=said)
             progress.refresh()
             await asyncio.sleep(PROGRESS_INTERVAL_S)

@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -23,23 +24,35 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+from indexer.artifact.cache import CacheMode
+from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally
 from indexer.artifact.handle import Handle
 from indexer.artifact.links import EntryLink, check_expiry
 from indexer.artifact.results import Comparison
 from indexer.artifact.results import Result as RowsResult
 from indexer.artifact.verify import ReferenceReport, Selection
+from indexer.console import Console
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
 from indexer.label_rules import plain
 from indexer.library_diff import COMPARING_THREADS, VersionDiff
 from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
-from indexer.places import Place, defaults_of, open_workspace, order_of, place_of, settings_of
+from indexer.places import (
+    Place,
+    cache_of,
+    defaults_of,
+    download_folder_of,
+    open_workspace,
+    order_of,
+    place_of,
+    settings_of,
+)
 from indexer.protocols import ANYWHERE
 from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
-from indexer.telemetry import new_logger
+from indexer.telemetry import Counters, new_logger
 from workers.threads import Threads
 
 if TYPE_CHECKING:
@@ -151,7 +164,7 @@ class Version:
         Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
         """
         named = other.record.ref if isinstance(other, Version) else other
-        below = prefix.encode() if isinstance(prefix, str) else prefix
+        below = _encoded(prefix)
 
         async def find(handle: Handle) -> VersionDiff:
             old = await handle.beside(named)
@@ -160,6 +173,49 @@ class Version:
             return VersionDiff(old.record, self.record, below, self.place, found)
 
         return self._run(find)
+
+    def download(
+        self,
+        root: str | Path | None = None,
+        *,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        allow_missing: bool = False,
+        cache: CacheMode | None = None,
+        progress: bool | None = None,
+    ) -> DownloadResult:
+        """Makes files of the objects below a folder, each as it was recorded.
+
+        The folder is `artifacts/{artifact}:v{n}` in the current one unless `root` says otherwise.
+        What is there and right is not fetched again. `cache` says how the local cache is used:
+        `copy`, `link` or `off`. A `progress` bar is shown on a terminal, unless it says otherwise.
+
+        Everything that can be had is downloaded before anything is raised: `Mismatch` for objects
+        that were overwritten or deleted, unless `allow_missing`, `AccessDenied`, and
+        `StoreUnavailable` for those that may be had when tried again.
+        """
+        settings = settings_of({"cache": cache})
+        options = DownloadOptions(
+            prefix=_encoded(prefix),
+            filters=Filters(tuple(include), tuple(exclude)),
+            cache=cache_of(settings),
+        )
+        target = download_folder_of(self.record) if root is None else Path(root)
+        counters, tally = Counters(), DownloadTally()
+        console = Console(is_quiet=not (sys.stderr.isatty() if progress is None else progress))
+        is_whole = not (prefix or include or exclude)
+        figures = tally.figures(self.record.objects if is_whole else 0, self.record.size_bytes)
+
+        async def run(handle: Handle) -> DownloadResult:
+            async with console.progress(counters, self.ref, figures):
+                return await handle.download(target, options, counters=counters, tally=tally)
+
+        result = self._run(run)
+        error = result.error(allow_missing=allow_missing)
+        if error is not None:
+            raise error
+        return result
 
     def lineage(
         self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT

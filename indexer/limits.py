@@ -458,6 +458,44 @@ URL_LIST_BYTES_MAX: Final = 64 * MIB
 URL_LIST_URLS_MAX: Final = 200_000
 """Of a list of URLs, which is sorted in memory: some 400 bytes each."""
 
+DOWNLOAD_SMALL_BYTES_MAX: Final = MIB
+"""An object of up to so many bytes is held in memory, and written together with others: a thread
+takes some 60 µs for a file, as much as the way to a thread and back."""
+
+DOWNLOAD_RANGE_BYTES: Final = 8 * MIB
+"""An object of more is fetched by ranges; of one that was under way, so much is fetched again."""
+
+DOWNLOAD_RANGES_MAX: Final = 16
+"""Ranges of one object under way at once; one connection to S3 gives some 80 MB/s."""
+
+DOWNLOAD_OBJECTS_MAX: Final = 32
+"""Objects that may be waited for beyond the requests that may be under way, as they are written."""
+
+DOWNLOAD_BYTES_MAX: Final = 64 * MIB
+DOWNLOAD_WRITE_BYTES: Final = MIB
+"""Bytes in memory on their way to the disk, and those of a larger object that are written at once:
+0.3 ms, beside which the way to a thread is little."""
+
+DOWNLOAD_THREADS_MAX: Final = 8
+"""Threads that write and hash: some are on their way to the disk while others hash."""
+
+DOWNLOAD_BATCH_ENTRIES: Final = 1_000
+"""Entries whose files are looked for in one go of a thread: some 10 ms."""
+
+DOWNLOAD_TOLD_MAX: Final = 1_000
+"""Objects that could not be had, and files not named as their entries, which are told one by one;
+all are counted."""
+
+DOWNLOAD_UNAVAILABLE_MAX: Final = 100
+"""Objects in a row that a server did not give, each tried several times: it is gone."""
+
+TARGET_FOLDERS_OPEN_MAX: Final = 64
+"""Folders of a download that are kept open: entries come folder by folder."""
+
+CACHE_BYTES_MAX_DEFAULT: Final = 10 * 1024 * MIB
+CACHE_OBJECT_SHARE: Final = 8
+"""An object of more than this part of the cache, an eighth, is not kept there."""
+
 QUERY_TIMEOUT_S_DEFAULT: Final = 30
 QUERY_TIMEOUT_S_MAX: Final = 100
 """How long a query may take. A pass over 2 million entries takes some 2 s."""
@@ -532,6 +570,9 @@ DIFFS_AT_ONCE_MAX: Final = 2
 """Diffs that a daemon finds at once; more only share the same cores."""
 
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
+assert DOWNLOAD_SMALL_BYTES_MAX < DOWNLOAD_RANGE_BYTES
+assert DOWNLOAD_RANGES_MAX * 2 * DOWNLOAD_WRITE_BYTES <= DOWNLOAD_BYTES_MAX
+
 assert QUERY_TIMEOUT_S_DEFAULT <= QUERY_TIMEOUT_S_MAX
 assert QUERY_START_S + QUERY_TIMEOUT_S_MAX + 2 * QUERY_STOP_S < ANSWER_TIMEOUT_S
 assert QUERY_MEMORY_MIB_MIN <= QUERY_MEMORY_MIB_DEFAULT <= QUERY_MEMORY_MIB_MAX

@@ -51,7 +51,8 @@ class StoreProperties:
 
     `needs_head` is true for a store that lists names alone: its rows have no size and no identity
     until each was asked for. `ranges` says whether a part of an object can be read; `digests`
-    whether the store is `Digesting`, `links` whether it is `Linking`.
+    whether the store is `Digesting`, `copies` whether it is `Copying`, `links` whether it is
+    `Linking`.
     """
 
     key_bytes_max: int
@@ -62,6 +63,7 @@ class StoreProperties:
     needs_head: bool = False
     ranges: bool = True
     digests: bool = False
+    copies: bool = False
     links: bool = False
 
 
@@ -159,6 +161,16 @@ class Digesting(Protocol):
     async def digests(
         self, objects: Sequence[tuple[Key, Pin]], algorithm: str
     ) -> list[bytes | IndexerError]: ...
+
+
+class Copying(Protocol):
+    """The ability of a store to copy an object into an open file, without handing on its bytes.
+
+    `copy` fills the file from its start, as `Store.read` fills a sink from its first byte, and may
+    be called again. It raises what `read` does, and `OSError` where the file cannot be written.
+    """
+
+    async def copy(self, key: Key, pin: Pin, descriptor: int) -> None: ...
 
 
 LinkAccess = Literal["anybody", "signed", "credentials"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from indexer.console import Console, shown
+from indexer.console import Console, bytes_shown, shown
 from indexer.records import (
     ArtifactRecord,
     Entry,
@@ -24,13 +24,6 @@ from indexer.records import (
 from indexer.wire.artifacts import ArtifactDocument, EntryDocument, ProjectDocument, VersionDocument
 from indexer.wire.base import Answer
 from indexer.wire.jobs import JobDocument, PreviewDocument
-
-
-def bytes_shown(size_bytes: int) -> str:
-    """A number of bytes with a binary unit."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-    power = min(max(0, size_bytes.bit_length() - 1) // 10, len(units) - 1)
-    return f"{size_bytes / 1024**power:,.{1 if power else 0}f} {units[power]}"
 
 
 def document(answer: Answer) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
 from indexer.artifact.columns import quoted_name
 from indexer.artifact.diff import Diff, find_diff
+from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally, download
 from indexer.artifact.entries import read_entries
 from indexer.artifact.links import EntryLink, links_of
 from indexer.artifact.originals import Originals
@@ -122,21 +124,19 @@ class Handle:
 
         `tell` is called for each that cannot, in the order of their paths.
         """
-        report = ReferenceReport(str(self.ref))
         manifest = await self.manifest()
         async with self.originals(counters) as originals:
-            await verify_references(
+            return await verify_references(
                 self.workspace,
                 manifest,
                 originals,
-                report,
+                ref=str(self.ref),
                 selection=selection or Selection(),
                 as_of=self.record.as_of,
                 spreads=await self._spreads(len(manifest.sources)),
                 tell=tell,
                 counters=counters,
             )
-        return report
 
     async def links(
         self, selection: Selection | None = None, *, expires_s: int = LINK_EXPIRES_S_DEFAULT
@@ -168,6 +168,17 @@ class Handle:
     def is_of_moment(self) -> bool:
         """Whether it is as of a moment that was past when it was made."""
         return self.record.as_of is not None
+
+    async def download(
+        self,
+        root: Path,
+        options: DownloadOptions | None = None,
+        *,
+        counters: Counters | None = None,
+        tally: DownloadTally | None = None,
+    ) -> DownloadResult:
+        """Makes files of its objects below a folder. See `artifact.download`."""
+        return await download(self, root, options, counters=counters, tally=tally)
 
     @asynccontextmanager
     async def originals(self, counters: Counters | None = None) -> AsyncIterator[Originals]:

@@ -85,9 +85,15 @@ def originals_of(rows: pa.Table, *, of_moment: bool = False) -> Iterator[Origina
 
 
 class Originals:
-    """The objects of one version, for as long as the context of `open` lasts."""
+    """The objects of one version, for as long as the context of `open` lasts.
 
-    def __init__(self, manifest: Manifest, reach: Reach, stack: AsyncExitStack) -> None:
+    `in_flight` is the most requests that are made at once.
+    """
+
+    def __init__(
+        self, manifest: Manifest, reach: Reach, stack: AsyncExitStack, *, in_flight: int
+    ) -> None:
+        self.in_flight = in_flight
         self._sources = manifest.sources
         self._reach = reach
         self._stack = stack
@@ -110,9 +116,10 @@ class Originals:
 
         `records` are what the sources were opened with when they were scanned.
         """
-        reach = servers.reach(options or servers.options, counters or Counters(), records)
+        options = options or servers.options
+        reach = servers.reach(options, counters or Counters(), records)
         async with AsyncExitStack() as stack:
-            yield cls(manifest, reach, stack)
+            yield cls(manifest, reach, stack, in_flight=options.in_flight)
 
     def uri_of(self, original: Original) -> str:
         """The URI of an object."""

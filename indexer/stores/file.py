@@ -35,6 +35,7 @@ from indexer.protocols import (
 )
 from indexer.sources import SourceUri, uri_below
 from indexer.stores.file_bytes import (
+    FileCopying,
     FileHashing,
     FileReading,
     hash_batches,
@@ -50,7 +51,9 @@ from workers.errors import single_error
 from workers.lanes import Lanes
 from workers.threads import Threads
 
-PROPERTIES: Final = StoreProperties(key_bytes_max=PATH_BYTES_MAX, resume="directory", digests=True)
+PROPERTIES: Final = StoreProperties(
+    key_bytes_max=PATH_BYTES_MAX, resume="directory", digests=True, copies=True
+)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NS_PER_MS: Final = 1_000_000
@@ -214,6 +217,19 @@ class FileStore:
                     await sink.write(data)
         finally:
             reading.let_go()
+
+    async def copy(self, key: Key, pin: Pin, descriptor: int) -> None:
+        """See `protocols.Copying`."""
+        uri = uri_below(self._folder, key)
+        copying = FileCopying(self.root, key, pin, uri, descriptor)
+        try:
+            while not copying.is_done:
+                with translated(uri):
+                    await self._threads.run(copying.go_on)
+                if copying.failure is not None:
+                    raise copying.failure
+        finally:
+            copying.let_go()
 
     async def digests(
         self, objects: Sequence[tuple[Key, Pin]], algorithm: str

@@ -19,6 +19,7 @@ from threading import Lock
 
 from indexer.checksums import BYTES_PER_S, new_hash
 from indexer.errors import IndexerError, ObjectChanged, StoreUnavailable
+from indexer.file_copy import WriteFailed, copy_some
 from indexer.keyspace import Key
 from indexer.limits import (
     HANDED_ON_BYTES_MAX,
@@ -113,6 +114,50 @@ class FileReading(Sliced):
                 raise _ended_early(self._uri)
             self.is_done = True
         return data
+
+
+class FileCopying(Sliced):
+    """Copies a file into an open one, a good piece a slice; as a clone where both can share blocks.
+
+    Raises as `FileReading` does. Where the open one cannot be written, `failure` says why.
+    """
+
+    def __init__(self, root: Root, key: Key, pin: Pin, uri: str, target: int) -> None:
+        super().__init__()
+        self.failure: OSError | None = None
+        self._root = root
+        self._key = key
+        self._pin = pin
+        self._uri = uri
+        self._target = target
+        self._place = 0
+
+    def _slice(self) -> bytes:
+        if self._fd is None:
+            folder, name = split_key(self._key)
+            with self._root.open_folder(folder) as here:
+                self._fd, said = self._root.open_file(here, name)
+            if not _is_as(self._pin, said):
+                raise _changed(self._uri)
+        room = HASH_SLICE_BYTES_MAX
+        while self._place < self._pin.size and room > 0:
+            left = min(room, self._pin.size - self._place)
+            try:
+                copied = copy_some(self._fd, self._target, self._place, left)
+            except WriteFailed as error:
+                self.failure = error
+                return b""
+            if not copied:
+                break
+            self._place += copied
+            room -= copied
+        if room > 0:
+            if not _is_as(self._pin, os.fstat(self._fd)):
+                raise _changed(self._uri)
+            if self._place < self._pin.size:
+                raise _ended_early(self._uri)
+            self.is_done = True
+        return b""
 
 
 class FileHashing(Sliced):

@@ -23,6 +23,7 @@ from indexer.limits import LIMITERS_KEPT_MAX
 from indexer.objects import Head, Pin
 from indexer.protocols import (
     Connection,
+    Copying,
     Digesting,
     Link,
     Linking,
@@ -147,6 +148,12 @@ class LimitedStore:
     ) -> list[bytes | IndexerError]:
         """See `protocols.Digesting`; threads bound it, not slots."""
         return await cast("Digesting", self._store).digests(objects, algorithm)
+
+    async def copy(self, key: Key, pin: Pin, descriptor: int) -> None:
+        """See `protocols.Copying`."""
+        async with self._slot("read", self._limiters.reads) as slot:
+            slot.untypical()
+            await cast("Copying", self._store).copy(key, pin, descriptor)
 
     async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
         """See `protocols.Linking`; one request at most is made for all links of a store."""
@@ -286,6 +293,11 @@ class RetryingStore:
             if isinstance(one, IndexerError) and one.is_retryable:
                 found[place] = await self._digest_again(objects[place], algorithm)
         return found
+
+    async def copy(self, key: Key, pin: Pin, descriptor: int) -> None:
+        """See `protocols.Copying`."""
+        store = cast("Copying", self._store)
+        await self._retries.call(lambda: store.copy(key, pin, descriptor))
 
     async def link(self, key: Key, pin: Pin, *, expires_s: int) -> Link:
         """See `protocols.Linking`."""

@@ -415,12 +415,12 @@ class EntryPage(Answer, frozen=True, kw_only=True):
     next: str | None
 
 
-def path_fields(path: bytes) -> dict[str, str]:
+def path_fields(path: bytes, name: str = "path") -> dict[str, str]:
     """A path as a document's `path`, or its `path_base64` where it is no UTF-8."""
     try:
-        return {"path": path.decode()}
+        return {name: path.decode()}
     except UnicodeDecodeError:
-        return {"path_base64": base64.b64encode(path).decode()}
+        return {f"{name}_base64": base64.b64encode(path).decode()}
 
 
 class HasPath(Protocol):

@@ -81,7 +81,7 @@ def all_metrics() -> Iterator[tuple[str, str, list[str]]]:
 
 
 def documents_are_shown_right(docs: Documents) -> Complaints:
-    kinds: list[Any] = [JobDocument, EntryPage, QueryDocument, DiffDocument, Problem]
+    kinds: list[Any] = [JobDocument, EntryPage, DiffDocument, QueryDocument, Problem]
     shown = blocks(docs[HTTP], "json")
     yield from differences("documents of JSON", len(shown), len(kinds))
     for block, kind in zip(shown, kinds, strict=False):
