@@ -53,6 +53,7 @@ from indexer.artifact.tables import (
 )
 from indexer.errors import IndexerError, NotFound, QueryLimitExceeded, QueryRefused
 from indexer.limits import (
+    ANSWER_BYTES_MAX,
     MIB,
     QUERY_BATCH_ROWS,
     QUERY_MEMORY_SLACK_BYTES,
@@ -138,7 +139,10 @@ class Query:
                 result = self.select(self._task.what)
             else:
                 result = self.compare(self._task.what)
-            return encoded(result, self._task.format)
+            data = encoded(result, self._task.format)
+            if len(data) > ANSWER_BYTES_MAX:
+                raise _too_large(self._task.bounds)
+            return data
         finally:
             clock.cancel()
 
@@ -323,10 +327,7 @@ class Query:
                     f"raise --query-rows."
                 )
             if size_bytes > bounds.result_bytes:
-                raise QueryLimitExceeded(
-                    f"the result has more than {bounds.result_bytes // MIB} MiB: ask for fewer "
-                    f"rows or columns."
-                )
+                raise _too_large(bounds)
             batches.append(batch)
         return with_own_names(with_plain_sums(pa.Table.from_batches(batches, reader.schema)))
 
@@ -366,6 +367,12 @@ class Query:
             return QueryLimitExceeded(_too_much_memory(bounds))
         said = " ".join(str(error).partition("\n\nLINE ")[0].split())
         return QueryRefused(f"DuckDB refuses this query: {said[:500]}")
+
+
+def _too_large(bounds: Bounds) -> QueryLimitExceeded:
+    return QueryLimitExceeded(
+        f"the result has more than {bounds.result_bytes // MIB} MiB: ask for fewer rows or columns."
+    )
 
 
 def _too_much_memory(bounds: Bounds) -> str:

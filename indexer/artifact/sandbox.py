@@ -31,7 +31,7 @@ from indexer.artifact.frames import (
     frame,
 )
 from indexer.errors import IndexerError, QueryLimitExceeded, UsageError, error_of
-from indexer.limits import MIB, QUERY_START_S, QUERY_STOP_S
+from indexer.limits import ANSWER_BYTES_MAX, MIB, QUERY_START_S, QUERY_STOP_S
 
 MISSING: Final = "SQL and tables need one more package: install bucket-indexer[query]."
 
@@ -51,9 +51,6 @@ main()
 """
 """How the process begins: without libraries that others import where they are there, which takes
 half a second, and where this one finds its own."""
-
-_ENVELOPE_TIMES: Final = 4
-"""JSON of a result may be so many times as long as its columns in memory."""
 
 
 class Serving(Protocol):
@@ -86,8 +83,8 @@ async def answer(task: Task, serving: Serving) -> bytes:
         start_new_session=sys.platform != "win32",
     )
     try:
-        async with asyncio.timeout(timeout_s):
-            return await _converse(process, task, serving)
+        async with asyncio.timeout(timeout_s) as bound:
+            return await _converse(process, task, serving, bound)
     except TimeoutError as error:
         raise QueryLimitExceeded(_too_slow(task)) from error
     except (EOFError, ConnectionError) as error:
@@ -110,12 +107,19 @@ def check_installed() -> None:
         raise UsageError(MISSING)
 
 
-async def _converse(process: Process, task: Task, serving: Serving) -> bytes:
+async def _converse(
+    process: Process, task: Task, serving: Serving, bound: asyncio.Timeout
+) -> bytes:
     assert process.stdout is not None
-    result_bytes_max = task.bounds.result_bytes * _ENVELOPE_TIMES
     await _send(process, frame(task))
+    has_started = False
     while True:
-        said, body_bytes = await _read_header(process.stdout, result_bytes_max)
+        said, body_bytes = await _read_header(process.stdout, ANSWER_BYTES_MAX)
+        if not has_started:
+            # From here on what it waits for is part of its time.
+            has_started = True
+            left_s = task.bounds.timeout_s + QUERY_STOP_S
+            bound.reschedule(asyncio.get_running_loop().time() + left_s)
         if isinstance(said, Need):
             await _serve(process, said, serving)
             continue
