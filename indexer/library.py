@@ -369,8 +369,8 @@ class Version:
 
 
 class ReachSettings(TypedDict, total=False):
-    """Settings of how sources are reached that may be given as arguments, by the names of the
-    command's options.
+    """Settings of how sources are reached, and of what queries may take, that may be given as
+    arguments, by the names of the command's options.
 
     What is left out, or None, comes from the environment, `indexer.toml` and the defaults.
     """
@@ -384,6 +384,9 @@ class ReachSettings(TypedDict, total=False):
     request_payer: str | None
     user_project: str | None
     symlinks: str | None
+    query_timeout_s: int | None
+    query_memory_mib: int | None
+    query_rows: int | None
 
 
 class SnapshotSettings(ReachSettings, total=False):

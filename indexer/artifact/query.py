@@ -33,7 +33,7 @@ from indexer.limits import (
 from indexer.manifest import Manifest
 from indexer.records import VersionRecord
 from indexer.references import parse_beside
-from indexer.wire.query import CompareOrder, QueryOrder
+from indexer.wire.query import VIEW_NAME, CompareOrder, QueryOrder
 from indexer.workspace import Workspace
 from workers.threads import Threads
 
@@ -83,8 +83,11 @@ class Queries:
     ) -> dict[str, VersionRecord]:
         named = {"": version}
         for name, ref in others.items():
-            if name.lower() in {*_TAKEN, *(one.lower() for one in named)}:
-                raise QueryRefused(f"{name!r} cannot name a version here; choose another name.")
+            is_taken = name.lower() in {*_TAKEN, *(one.lower() for one in named)}
+            if is_taken or not VIEW_NAME.fullmatch(name):
+                raise QueryRefused(
+                    f"{name!r} cannot name a version here: choose letters, digits and _."
+                )
             named[name] = await self._workspace.version(parse_beside(ref, version.name))
         return named
 
