@@ -116,7 +116,7 @@ def _verify_references(session: Session, ref: str, selection: Selection) -> None
             right=report.is_right,
             entries=report.entries,
             fetchable=report.entries - report.lost,
-            lost=dict(sorted(report.kinds.items())),
+            lost=dict(report.kinds),
             listed=report.confirmed,
             superseded=report.superseded,
             by_size=report.by_size,
@@ -142,7 +142,7 @@ def _show_references(session: Session, report: ReferenceReport, requests: int) -
     if len(report.findings) < report.lost:
         console.line(f"… and {report.lost - len(report.findings):,} more; --json tells all of them")
     console.line(f"{report.ref}  {report.entries - report.lost:,} of {report.entries:,} fetchable")
-    for kind, count in sorted(report.kinds.items()):
+    for kind, count in report.kinds.items():
         console.line(f"  {kind:<12} {count:,}")
     for count, said in (
         (report.superseded, "were overwritten or deleted, and are kept by version id"),

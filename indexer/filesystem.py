@@ -20,7 +20,7 @@ import errno
 import os
 import re
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
@@ -176,12 +176,9 @@ class IndexerFileSystem(AsyncFileSystem):  # type: ignore[misc]
                 info = _entry_info(ref, each)
                 if not info["name"].endswith("/"):
                     found[info["name"]] = info
-        if withdirs:
-            if len(found) > (entry is not None):
-                found.setdefault(path, _folder_info(path))
-            for name in list(found):
-                while len(name := name.rpartition("/")[0]) > len(path) and name not in found:
-                    found[name] = _folder_info(name)
+        if withdirs and found.keys() - {path}:
+            for name in [path, *_folders_of(found, path)]:
+                found.setdefault(name, _folder_info(name))
         ordered = dict(sorted(found.items()))
         return ordered if options.get("detail") else list(ordered)
 
@@ -303,8 +300,16 @@ class IndexerFileSystem(AsyncFileSystem):  # type: ignore[misc]
         if session is None:
             session = self._session = _Session(self._place)
             session.start(asyncio.get_running_loop())
-            weakref.finalize(self, session.stop)
-        await asyncio.wrap_future(session.ready)
+            weakref.finalize(self, session.stop).atexit = False
+        try:
+            # Others may wait for the same; who is cancelled takes nothing from them.
+            await asyncio.shield(asyncio.wrap_future(session.ready))
+        except IndexerError:
+            if self._session is session:
+                # It may do better later, as when there is a data folder.
+                self._session = None
+                session.stop()
+            raise
         return session
 
 
@@ -416,6 +421,17 @@ def _joined(ref: str, path: bytes) -> str:
 
 def _text(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
+
+
+def _folders_of(names: Iterable[str], root: str) -> set[str]:
+    """The folders below `root` that these files are in, but for those without a name."""
+    folders: set[str] = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while len(folder) > len(root) and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return {folder for folder in folders if not folder.endswith("/")}
 
 
 def _folder_info(name: str, folder: Folder | None = None) -> dict[str, Any]:

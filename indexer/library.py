@@ -164,7 +164,7 @@ class Version:
         Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
         """
         named = other.record.ref if isinstance(other, Version) else other
-        below = prefix.encode() if isinstance(prefix, str) else prefix
+        below = _encoded(prefix)
 
         async def find(handle: Handle) -> VersionDiff:
             old = await handle.beside(named)

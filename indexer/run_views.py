@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from indexer.console import Console, shown
-from indexer.records import Lineage, LineageEdge, Relation, RunLink, RunRecord
+from indexer.records import Lineage, LineageEdge, Relation, RunLink, RunRecord, VersionRecord
 from indexer.views import document
 from indexer.wire.runs import LineageDocument, LinkDocument, RunDocument, RunShown
 
@@ -59,9 +59,9 @@ def show_run_and_links(
     _show_fields(console, run)
     for link in inputs:
         use_as = f", as {shown(link.use_as)}" if link.use_as else ""
-        console.line(f"  used         {link.version.ref} ({link.version.type}{use_as})")
+        console.line(f"  used         {link.version.ref} ({_kind_of(link.version)}{use_as})")
     for link in outputs:
-        console.line(f"  {_MADE[link.relation]:<12} {link.version.ref} ({link.version.type})")
+        console.line(f"  {_MADE[link.relation]:<12} {link.version.ref} ({_kind_of(link.version)})")
 
 
 def show_lineage(console: Console, lineage: Lineage) -> None:
@@ -73,6 +73,10 @@ def show_lineage(console: Console, lineage: Lineage) -> None:
         console.line(line)
     if lineage.is_cut:
         console.note("Note: there is more; --depth follows further, and another REF elsewhere.")
+
+
+def _kind_of(version: VersionRecord) -> str:
+    return version.type if version.deleted_at is None else f"{version.type}, deleted"
 
 
 def _name_of(run: RunRecord) -> str | None:
@@ -109,7 +113,7 @@ def tree_of(lineage: Lineage) -> list[str]:
     """The lines of a lineage's tree: first what its root came from, then what came from it."""
     branches = _Branches(lineage)
     root = _Node(
-        f"{lineage.root.ref} ({lineage.root.type})",
+        f"{lineage.root.ref} ({_kind_of(lineage.root)})",
         [*branches.up(lineage.root.ref), *branches.down(lineage.root.ref)],
     )
     return [root.text, *_drawn(root.below)]
@@ -127,7 +131,7 @@ class _Branches:
 
     def __init__(self, lineage: Lineage) -> None:
         self._runs = {run.id: run for run in lineage.runs}
-        self._types = {version.ref: version.type for version in lineage.versions}
+        self._kinds = {version.ref: _kind_of(version) for version in lineage.versions}
         self._of_version: defaultdict[str, list[LineageEdge]] = defaultdict(list)
         self._of_run: defaultdict[str, list[LineageEdge]] = defaultdict(list)
         for edge in lineage.edges:
@@ -171,7 +175,7 @@ class _Branches:
 
     def _version(self, edge: LineageEdge, way: str) -> _Node:
         did = "which used" if edge.relation is Relation.USES else f"which {_MADE[edge.relation]}"
-        text = f"{did} {edge.ref} ({self._types[edge.ref]})"
+        text = f"{did} {edge.ref} ({self._kinds[edge.ref]})"
         if not self._is_new(way, edge.ref):
             return _Node(f"{text}, see above")
         return _Node(text, self.up(edge.ref) if way == "up" else self.down(edge.ref))

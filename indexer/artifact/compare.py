@@ -17,7 +17,9 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import pyarrow as pa
@@ -38,6 +40,13 @@ CHANGES: Final = pa.schema(
     ]
 )
 """A change a row, in key order: where it stands, its `ChangeKind`, and both entries."""
+
+RUNS_MAX: Final = 32
+"""Runs of equal paths in which rows are matched; where they are more, hashing is quicker."""
+
+_STEP_ROWS: Final = 64
+_STEP_GROWTH: Final = 4
+"""Paths that are compared at once: ever more as long as they are equal."""
 
 FULL_OBJECT: Final = "full_object"
 _NULL_VERSION: Final = "null"
@@ -138,7 +147,7 @@ def origins_of(rows: pa.Table, sources: Sequence[SourceRef]) -> pa.Array:
         if not source.mount:
             origins = pa.repeat(source.uri, rows.num_rows)
             continue
-        below = source.mount.encode() + b"/"
+        below = source.path_prefix
         if highest < below or (lowest > below and not lowest.startswith(below)):
             continue
         origins = pc.if_else(pc.starts_with(paths, below), source.uri, origins)
@@ -156,6 +165,9 @@ def _by_path(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table
     old_paths, new_paths = _column(old, "path"), _column(new, "path")
     if old_paths.equals(new_paths):
         return old, new, old.slice(0, 0), new.slice(0, 0)
+    runs = list(islice(_runs(old_paths, new_paths), RUNS_MAX + 1))
+    if len(runs) <= RUNS_MAX:
+        return _in_runs(old, new, runs)
     places = pc.index_in(old_paths, value_set=new_paths)
     in_both = pc.is_valid(places)
     places = places.drop_null()
@@ -166,6 +178,57 @@ def _by_path(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table
         old.filter(pc.invert(in_both)),
         new.filter(is_added),
     )
+
+
+def _runs(old: pa.Array, new: pa.Array) -> Iterator[tuple[int, int, int]]:
+    """Where equal paths follow one another: the first row of each side, and how many.
+
+    Both sides ascend. Some 0.1 ms a run, where hashing all paths of a shard takes 6.
+    """
+    at, there = 0, 0
+    while at < len(old) and there < len(new):
+        length = _equal_length(old[at:], new[there:])
+        if length:
+            yield at, there, length
+            at, there = at + length, there + length
+            continue
+        path, other = old[at].as_py(), new[there].as_py()
+        if path < other:
+            at = bisect_left(range(len(old)), other, lo=at, key=lambda row: old[row].as_py())
+        else:
+            there = bisect_left(range(len(new)), path, lo=there, key=lambda row: new[row].as_py())
+
+
+def _equal_length(old: pa.Array, new: pa.Array) -> int:
+    """How many paths are equal from the first one on."""
+    known, step = 0, _STEP_ROWS
+    while block := min(step, len(old) - known, len(new) - known):
+        equal = pc.equal(old.slice(known, block), new.slice(known, block))
+        first = pc.index(equal, pa.scalar(False)).as_py()  # noqa: FBT003 - Arrow's own
+        if first >= 0:
+            return known + first  # type: ignore[no-any-return]
+        known, step = known + block, step * _STEP_GROWTH
+    return known
+
+
+def _in_runs(
+    old: pa.Table, new: pa.Table, runs: Sequence[tuple[int, int, int]]
+) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
+    """What `_by_path` gives, by runs of equal paths."""
+    both: list[pa.Table] = []
+    alone: list[pa.Table] = []
+    for rows, side in ((old, 0), (new, 1)):
+        inside = [(run[side], run[side] + run[2]) for run in runs]
+        bounds = [0, *(bound for pair in inside for bound in pair), rows.num_rows]
+        outside = zip(bounds[::2], bounds[1::2], strict=True)
+        both.append(_slices(rows, inside))
+        alone.append(_slices(rows, outside))
+    return both[0], both[1], alone[0], alone[1]
+
+
+def _slices(rows: pa.Table, bounds: Iterable[tuple[int, int]]) -> pa.Table:
+    slices = [rows.slice(start, end - start) for start, end in bounds if end > start]
+    return pa.concat_tables(slices).combine_chunks() if slices else rows.slice(0, 0)
 
 
 def _are_equal(old: pa.Table, new: pa.Table) -> pa.Array:

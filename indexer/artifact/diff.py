@@ -98,10 +98,10 @@ async def find_diff(
     batches = list(_batches(spans, sides.limits.shards_at_once))
     tallies, held = no_tallies(), _Held(sides.limits.held_bytes_max)
     for batch in batches:
-        for changes in await _compare_all(sides, batch):
-            for kind, tally in tallies_of(changes).items():
-                tallies[kind] += tally
-            held.add(changes)
+        changes = pa.concat_tables(await _compare_all(sides, batch))
+        for kind, tally in tallies_of(changes).items():
+            tallies[kind] += tally
+        held.add(changes)
     moves = held.moves()
     renames = Renames()
     if moves is not None:

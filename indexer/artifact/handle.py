@@ -124,21 +124,19 @@ class Handle:
 
         `tell` is called for each that cannot, in the order of their paths.
         """
-        report = ReferenceReport(str(self.ref))
         manifest = await self.manifest()
         async with self.originals(counters) as originals:
-            await verify_references(
+            return await verify_references(
                 self.workspace,
                 manifest,
                 originals,
-                report,
+                ref=str(self.ref),
                 selection=selection or Selection(),
                 as_of=self.record.as_of,
                 spreads=await self._spreads(len(manifest.sources)),
                 tell=tell,
                 counters=counters,
             )
-        return report
 
     async def links(
         self, selection: Selection | None = None, *, expires_s: int = LINK_EXPIRES_S_DEFAULT

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -52,7 +52,7 @@ Tell = Callable[[bytes, Finding], None]
 """Who is told of an entry that cannot be fetched, by its path."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReferenceReport:
     """What became of a version's references.
 
@@ -64,18 +64,18 @@ class ReferenceReport:
     """
 
     ref: str
-    entries: int = 0
-    confirmed: int = 0
-    superseded: int = 0
-    by_size: int = 0
-    archived: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    findings: list[tuple[bytes, Finding]] = field(default_factory=list)
+    entries: int
+    confirmed: int
+    superseded: int
+    by_size: int
+    archived: int
+    kinds: Mapping[str, int]
+    findings: tuple[tuple[bytes, Finding], ...]
 
     @property
     def lost(self) -> int:
         """How many cannot be fetched."""
-        return self.kinds.total()
+        return sum(self.kinds.values())
 
     @property
     def is_right(self) -> bool:
@@ -105,7 +105,7 @@ class Selection:
 
 @dataclass(slots=True)
 class _Looked:
-    """What became of the entries of one shard."""
+    """What became of entries: of those of one shard all, or of all of them the first."""
 
     entries: int = 0
     confirmed: int = 0
@@ -113,6 +113,15 @@ class _Looked:
     by_size: int = 0
     archived: int = 0
     found: list[tuple[bytes, Finding]] = field(default_factory=list)
+
+    def add(self, other: _Looked) -> None:
+        """Adds the figures of a shard, and what was found as long as there is room."""
+        self.entries += other.entries
+        self.confirmed += other.confirmed
+        self.superseded += other.superseded
+        self.by_size += other.by_size
+        self.archived += other.archived
+        self.found += other.found[: FAULTS_SHOWN_MAX - len(self.found)]
 
 
 @dataclass(slots=True)
@@ -151,15 +160,15 @@ async def verify_references(
     workspace: Workspace,
     manifest: Manifest,
     originals: Originals,
-    report: ReferenceReport,
     *,
+    ref: str,
     selection: Selection,
     as_of: datetime | None = None,
     spreads: Sequence[float] = (),
     tell: Tell | None = None,
     counters: Counters | None = None,
-) -> None:
-    """Fills the report on the entries that are selected.
+) -> ReferenceReport:
+    """What became of the entries that are selected, of the version `ref`.
 
     `as_of` is the moment that the version is of. `spreads` say, by source, how many objects were
     listed for each entry. Raises `CorruptContent`, and what reaching a server raises that has to be
@@ -174,14 +183,14 @@ async def verify_references(
     )
     counters = counters or Counters()
 
+    total = _Looked()
+    kinds: Counter[str] = Counter()
+
     def take(looked: _Looked) -> None:
         counters.objects_listed += looked.entries
-        for name in ("entries", "confirmed", "superseded", "by_size", "archived"):
-            setattr(report, name, getattr(report, name) + getattr(looked, name))
+        total.add(looked)
         for path, finding in looked.found:
-            report.kinds[finding.kind] += 1
-            if len(report.findings) < FAULTS_SHOWN_MAX:
-                report.findings.append((path, finding))
+            kinds[finding.kind] += 1
             if tell is not None:
                 tell(path, finding)
 
@@ -194,6 +203,16 @@ async def verify_references(
                 under_way.append(group.create_task(verifying.look_at(shard, before)))
             while under_way:
                 take(await under_way.popleft())
+    return ReferenceReport(
+        ref=ref,
+        entries=total.entries,
+        confirmed=total.confirmed,
+        superseded=total.superseded,
+        by_size=total.by_size,
+        archived=total.archived,
+        kinds=dict(sorted(kinds.items())),
+        findings=tuple(total.found),
+    )
 
 
 class _Verifying:
@@ -299,20 +318,22 @@ async def _compare(store: Store, piece: _Piece, looked: _Looked) -> tuple[list[i
     not_shown: list[int] = []
     start = pages = 0
     with suppress(IndexerError):
-        async for page in _pages(store, KeyRange(piece.after, Key(keys[-1]))):
-            pages += 1
-            end = start if page.last is None else bisect_right(keys, page.last, start)
-            end = end if page.more else len(keys)
-            others = wanted.not_in(page.rows, start, end)
-            not_shown += others
-            shown = set(range(start, end)).difference(others)
-            looked.confirmed += len(shown)
-            looked.by_size += sum(wanted.is_by_size(row) for row in shown)
-            looked.archived += _archived(page.rows, lambda: {keys[row] for row in shown})  # noqa: B023
-            start = end
-            if pages * LISTING_COST_HEADS > len(keys):
-                # There is far more than the version's own objects: each is better asked for.
-                break
+        asked = KeyRange(piece.after, Key(keys[-1]))
+        async with aclosing(_pages(store, asked)) as listing:
+            async for page in listing:
+                pages += 1
+                end = start if page.last is None else bisect_right(keys, page.last, start)
+                end = end if page.more else len(keys)
+                others = wanted.not_in(page.rows, start, end)
+                not_shown += others
+                shown = set(range(start, end)).difference(others)
+                looked.confirmed += len(shown)
+                looked.by_size += sum(wanted.is_by_size(row) for row in shown)
+                looked.archived += _archived(page.rows, lambda: {keys[row] for row in shown})  # noqa: B023
+                start = end
+                if pages * LISTING_COST_HEADS > len(keys):
+                    # There is far more than the version's own objects: each is better asked for.
+                    break
     return not_shown, range(start, len(keys))
 
 
@@ -410,7 +431,7 @@ def _identity_columns(rows: pa.Table) -> dict[str, list[Any]]:
     return columns
 
 
-async def _pages(store: Store, keys: KeyRange) -> AsyncIterator[ListedPage]:
+async def _pages(store: Store, keys: KeyRange) -> AsyncGenerator[ListedPage]:
     """The pages of a listing of `keys`, for as long as it goes on."""
     token: str | None = None
     while True:

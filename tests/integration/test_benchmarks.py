@@ -14,6 +14,7 @@ from benchmarks.goals import (
     BARE_MD5,
     FIRST,
     ONE_THREAD,
+    OUR_DIFF,
     OUR_HEAD,
     OVER_HTTP,
     OVER_HTTP_QUERY,
@@ -55,6 +56,17 @@ def test_the_synthetic_server_is_measured(tmp_path: Path) -> None:
     assert ("margin", "indexer --help", None) in found
     assert ("small", "indexer.snapshot()", 2_000) in found
     assert "indexer.snapshot()" in done.stdout
+
+
+def test_diffs_are_measured_beside_joins(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    done = bench("diff", "--results", str(file))
+    assert done.returncode == 0, done.stderr
+    ours = [one for one in read(file) if one.tool == OUR_DIFF]
+    assert [one.workload["place"] for one in ours] == ["100 in one folder", "100 scattered"]
+    for one in ours:
+        assert one.figures["changes"] == 100
+        assert 0 < one.figures["shards_read"] <= one.figures["shards"]
 
 
 @pytest.mark.usefixtures("minio")

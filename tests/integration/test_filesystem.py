@@ -24,21 +24,13 @@ import pytest
 import indexer
 from deploy.s3_server import S3Server
 from indexer.filesystem import IndexerFileSystem
+from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.conftest import MakeBucket
 from tests.daemon.daemons import running_daemon
 from tests.documents import FILESYSTEM, VERIFY, documents, run_code
 from tests.integration.commands import ROOT
 
-ODD = {
-    "a//b": b"no name between",
-    "dir/": b"",
-    "dir/é #?%2F+": b"odd",
-    "dir/[x]*": b"glob",
-    "dir0": b"beside",
-    "empty": b"",
-    "same": b"a file",
-    "same/inner": b"in a folder of its name",
-}
+ODD = ("a//b", "dir/", "dir/é #?%2F+", "dir/[x]*", "dir0", "empty", "same", "same/inner")
 
 
 @pytest.fixture(autouse=True)
@@ -173,18 +165,27 @@ def test_an_alias_means_one_version_for_as_long_as_the_file_system_lives(
         copy.cat("p/a:latest/x.csv")
 
 
-def test_odd_keys(on_minio: S3Server, bucket: MakeBucket, data: Path) -> None:
-    name = bucket(
-        on_minio, {key: body for key, body in ODD.items() if "//" not in key and key != "same"}
-    )
-    version = indexer.snapshot(f"s3://{name}/", name="p/odd", data=data)
-    files = version.filesystem()
-    listed = {key for key in ODD if not key.endswith("/") and "//" not in key and key != "same"}
-    assert set(files.find("")) == listed
-    for key in listed:
-        assert files.cat_file(key) == ODD[key]
-    assert set(files.ls("dir", detail=False)) == {"dir/é #?%2F+", "dir/[x]*"}
-    assert pickle.loads(pickle.dumps(files)).cat_file("dir0") == b"beside"  # noqa: S301
+def test_odd_keys(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SyntheticS3() as server:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
+        server.load("odd", sorted(key.encode() for key in ODD))
+        version = indexer.snapshot("s3://odd/", name="p/odd", data=data)
+        files = version.filesystem()
+        listed = {key for key in ODD if not key.endswith("/")}
+        assert set(files.find("")) == listed
+        assert set(files.find("", withdirs=True)) == {*listed, "", "a", "dir", "same"}
+        for key in listed:
+            assert len(files.cat_file(key)) == files.size(key)
+        assert files.cat_file("same") != files.cat_file("same/inner")
+        assert set(files.ls("dir", detail=False)) == {"dir/é #?%2F+", "dir/[x]*"}
+        assert files.ls("a", detail=False) == []
+        assert set(files.ls("", detail=False)) == {"a", "dir", "dir0", "empty", "same"}
+        assert (files.isfile("same"), files.isdir("same")) == (True, False)
+        assert [name for name, _, _ in files.walk("")] == ["", "a", "dir", "same"]
+        copy = pickle.loads(pickle.dumps(files))  # noqa: S301
+        assert copy.cat_file("dir0") == files.cat_file("dir0")
 
 
 def test_what_the_documents_show(

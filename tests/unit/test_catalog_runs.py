@@ -185,6 +185,21 @@ async def test_a_tree_shows_everything_once(story: Catalog) -> None:
     ]
 
 
+async def test_what_was_deleted_stays_in_the_lineage(story: Catalog) -> None:
+    before = await lineage(story, "vision/report", "up")
+    await story.retention.remove(MODEL, 0)
+    after = await lineage(story, "vision/report", "up")
+    assert edges(after) == edges(before)
+    assert any("vision/model:v0 (dataset, deleted)" in line for line in tree_of(after))
+    root = await lineage(story, "vision/model:v0")
+    assert tree_of(root)[0] == "vision/model:v0 (dataset, deleted)"
+    (made,) = await story.runs.outputs("train")
+    assert made.version.deleted_at is not None
+    await story.runs.start(RunRequest("vision", "late"))
+    with pytest.raises(NoSuchVersion, match="was removed"):
+        await story.runs.use(parse_reference("vision/model:v0"), "late", None)
+
+
 # --- runs
 
 

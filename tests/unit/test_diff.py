@@ -8,13 +8,16 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from indexer.artifact.diff import DiffLimits
+from indexer.artifact import compare
+from indexer.artifact.diff import DiffLimits, find_diff
 from indexer.artifact.spans import spans_of
 from indexer.changes import ChangeKind
+from indexer.errors import CorruptContent
 from indexer.manifest import Manifest, SourceRef
 from tests.unit.diff_model import (
     BUCKET,
@@ -44,13 +47,21 @@ PREFIXES = st.sampled_from([b"", b"", b"", b"a/", b"a/q", b"b", b"c/x/", b"zz", 
 
 
 @few
-@given(versions(), PREFIXES, CUTS, LIMITS_OF_ANY_KIND, st.sampled_from([BUCKET, MOUNTED]))
+@given(
+    versions(),
+    PREFIXES,
+    CUTS,
+    LIMITS_OF_ANY_KIND,
+    st.sampled_from([BUCKET, MOUNTED]),
+    st.sampled_from([0, 2, 32]),
+)
 def test_a_diff_is_what_a_comparison_of_dictionaries_finds(
     both: tuple[list[Entry], list[Entry]],
     prefix: bytes,
     cuts: tuple[Cuts, Cuts],
     limits: DiffLimits,
     sources: tuple[SourceRef, ...],
+    runs_max: int,
 ) -> None:
     model = Model(*both, sources, MOUNTED, prefix)
 
@@ -71,7 +82,9 @@ def test_a_diff_is_what_a_comparison_of_dictionaries_finds(
                     assert bytes_of == sum(sizes)
             assert diff.summary.shards_read == len(set(shards.read))
 
-    asyncio.run(check())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "RUNS_MAX", runs_max)
+        asyncio.run(check())
 
 
 @few
@@ -232,6 +245,20 @@ async def test_what_is_not_held_is_read_again_from_the_page_on() -> None:
         shards.read.clear()
         assert (await held.page(after=b"00480", limit=3)).changes == page.changes
         assert shards.read == []
+
+
+async def test_a_shard_that_cannot_be_read_is_the_error() -> None:
+    old, new = simple((b"a", 1)), simple((b"a", 2))
+    shards = CountingShards()
+    manifests = [shards.manifest(rows, BUCKET, Cuts()) for rows in (old, new)]
+
+    class Damaged:
+        async def shard(self, digest: str) -> pa.Table:
+            raise CorruptContent(f"shard {digest} is not readable")
+
+    async with Threads(2) as threads:
+        with pytest.raises(CorruptContent, match="is not readable"):
+            await find_diff(Damaged(), manifests[0], manifests[1], threads=threads)
 
 
 # --- renames -------------------------------------------------------------------------------------
