@@ -558,10 +558,8 @@ DIFF_PAGE_SHARDS_MAX: Final = 64
 """Shards that one page of a diff reads where changes are not held, some half a second of it."""
 
 DIFFS_KEPT_MAX: Final = 4
-"""Diffs that are kept as found, for whoever pages through them."""
-
 DIFFS_AT_ONCE_MAX: Final = 2
-"""Diffs that a daemon finds at once; more only share the same cores."""
+"""Diffs that are kept as found for whoever pages through them, and that are found at once."""
 
 assert OBJECTS_MAX_DEFAULT < OBJECTS_MAX
 assert DOWNLOAD_SMALL_BYTES_MAX < DOWNLOAD_RANGE_BYTES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.cli_session import Session, common, connection, query_limits, with_session
+from indexer.commands.session import Session, common, connection, query_limits, with_session
 from indexer.errors import InvalidSetting
 
 if TYPE_CHECKING:

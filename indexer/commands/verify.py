@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli_session import Session, common, connection, selecting, with_session
+from indexer.commands.session import Session, common, connection, selecting, with_session
 from indexer.errors import Mismatch
 
 if TYPE_CHECKING:

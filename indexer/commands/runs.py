@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli_session import (
+from indexer.commands.session import (
     Session,
     common,
     mapping_of,

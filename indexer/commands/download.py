@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.cli_session import Session, common, connection, selecting, with_session
+from indexer.commands.session import Session, common, connection, selecting, with_session
 
 if TYPE_CHECKING:
     from indexer.artifact.download import DownloadResult

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli_session import (
+from indexer.commands.session import (
     Command,
     Session,
     common,

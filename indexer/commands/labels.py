@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.cli_session import (
+from indexer.commands.session import (
     Session,
     common,
     find_version,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from indexer.cli_session import Session, common, with_session
+from indexer.commands.session import Session, common, with_session
 from indexer.errors import InvalidSetting, Mismatch
 
 if TYPE_CHECKING:
