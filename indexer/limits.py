@@ -469,7 +469,7 @@ DOWNLOAD_RANGES_MAX: Final = 16
 """Ranges of one object under way at once; one connection to S3 gives some 80 MB/s."""
 
 DOWNLOAD_OBJECTS_MAX: Final = 32
-"""Objects that may be waited for beyond the requests that may be under way, as they are written."""
+"""Objects that are being written beyond the requests that may be under way."""
 
 DOWNLOAD_BYTES_MAX: Final = 64 * MIB
 DOWNLOAD_WRITE_BYTES: Final = MIB
@@ -489,12 +489,10 @@ all are counted."""
 DOWNLOAD_UNAVAILABLE_MAX: Final = 100
 """Objects in a row that a server did not give, each tried several times: it is gone."""
 
-TARGET_FOLDERS_OPEN_MAX: Final = 64
-"""Folders of a download that are kept open: entries come folder by folder."""
+TARGET_FOLDERS_OPEN_MAX: Final = 64  # of a download; entries come folder by folder
 
 CACHE_BYTES_MAX_DEFAULT: Final = 10 * 1024 * MIB
-CACHE_OBJECT_SHARE: Final = 8
-"""An object of more than this part of the cache, an eighth, is not kept there."""
+CACHE_OBJECT_SHARE: Final = 8  # an object of more than an eighth of the cache is not kept
 
 QUERY_TIMEOUT_S_DEFAULT: Final = 30
 QUERY_TIMEOUT_S_MAX: Final = 100
