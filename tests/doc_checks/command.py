@@ -11,7 +11,7 @@ import msgspec
 
 from indexer import config, errors
 from indexer.cli import EXIT_INTERRUPTED, cli
-from indexer.stores.s3_client import ENDPOINT_VARIABLES
+from indexer.stores.s3_endpoint import ENDPOINT_VARIABLES
 from indexer.wire.artifacts import (
     AliasDocument,
     ArtifactDocument,
