@@ -360,9 +360,9 @@ class _Download:
             return
         try:
             finding = await self._fetcher.fetch(wanted)
-        except UsageError:
-            raise
         except IndexerError as error:
+            if isinstance(error, UsageError) or error is self._desk.target.failure:
+                raise
             finding = await self._finding(wanted, error)
             self._check_is_there(error)
         else:
@@ -429,13 +429,19 @@ class _EscapedFile:
                 self.first.append(Escaped(path, local))
             if self._file is None:
                 self._file = self._target.own_file(ESCAPED)
-            self._file.write(_line_of(path, local))
+            try:
+                self._file.write(_line_of(path, local))
+            except OSError as error:
+                raise self._target.failed(error) from error
 
     def close(self) -> Path | None:
         """Where the file is, if there is one."""
         if self._file is None:
             return None
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._target.failed(error) from error
         return self._target.own_path(ESCAPED)
 
 

@@ -316,7 +316,12 @@ class Query:
 
     def _collect(self, statement: Any) -> pa.Table:
         bounds = self._task.bounds
-        reader = self._database.sql(statement).to_arrow_reader(QUERY_BATCH_ROWS)
+        relation = self._database.sql(statement)
+        for name, kind in zip(relation.columns, relation.types, strict=True):
+            if "UHUGEINT" in str(kind):
+                # DuckDB hands the upper half of them out as negative numbers.
+                raise _too_wide(repr(name))
+        reader = relation.to_arrow_reader(QUERY_BATCH_ROWS)
         batches, rows, size_bytes = [], 0, 0
         for batch in reader:
             rows += batch.num_rows
@@ -329,7 +334,12 @@ class Query:
             if size_bytes > bounds.result_bytes:
                 raise _too_large(bounds)
             batches.append(batch)
-        return with_own_names(with_plain_sums(pa.Table.from_batches(batches, reader.schema)))
+        found = pa.Table.from_batches(batches, reader.schema)
+        try:
+            found.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise _too_wide("a number of the result") from error
+        return with_own_names(with_plain_sums(found))
 
     def _start_clock(self) -> threading.Timer:
         """Interrupts DuckDB when the time is up, and ends the process where that is not enough."""
@@ -367,6 +377,13 @@ class Query:
             return QueryLimitExceeded(_too_much_memory(bounds))
         said = " ".join(str(error).partition("\n\nLINE ")[0].split())
         return QueryRefused(f"DuckDB refuses this query: {said[:500]}")
+
+
+def _too_wide(what: str) -> QueryRefused:
+    return QueryRefused(
+        f"{what} may have more than the 38 digits that a result holds: cast it to VARCHAR or "
+        f"DOUBLE."
+    )
 
 
 def _too_large(bounds: Bounds) -> QueryLimitExceeded:

@@ -86,7 +86,8 @@ class Queries:
             is_taken = name.lower() in {*_TAKEN, *(one.lower() for one in named)}
             if is_taken or not VIEW_NAME.fullmatch(name):
                 raise QueryRefused(
-                    f"{name!r} cannot name a version here: choose letters, digits and _."
+                    f"{name!r} cannot name a version here: choose another name, of letters, digits "
+                    f"and _."
                 )
             named[name] = await self._workspace.version(parse_beside(ref, version.name))
         return named

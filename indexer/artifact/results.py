@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 import pyarrow as pa
 
+from indexer.artifact.encoded import plain_values
 from indexer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class Result:
         return frame_of(self.table)
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries, one a row."""
-        return self.table.to_pylist()  # type: ignore[no-any-return]
+        """The rows as dictionaries, one a row; times that Python cannot hold are text."""
+        names = self.table.column_names
+        columns = [plain_values(column) for column in self.table.columns]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def to_csv(self, path: str | Path | None = None) -> str | None:
         """The rows as CSV, with a head; written to `path`, or returned where there is none.
@@ -73,7 +76,7 @@ class Result:
     def cells(self) -> Iterator[tuple[Any, ...]]:
         """The rows one by one; lists and structs as JSON, bytes in base64."""
         for batch in self.table.to_batches():
-            columns = [[_flat(value) for value in column.to_pylist()] for column in batch.columns]
+            columns = [[_flat(value) for value in plain_values(column)] for column in batch.columns]
             yield from zip(*columns, strict=True)
 
     def _repr_html_(self) -> str:

@@ -68,11 +68,14 @@ def read_table(data: bytes, path: str) -> pa.Table:
     try:
         if codec is not None:
             data = unpacked(data, codec, path)
-        table = _read(data, kind, path)
+        # The names of columns may be no UTF-8, which shows when they are looked at.
+        table = with_own_names(_read(data, kind, path))
     except (pa.ArrowException, ValueError, TypeError, KeyError, OSError, RecursionError) as error:
         said = str(error).partition("\n")[0][:300]
         raise QueryRefused(f"{path!r} cannot be read as {kind}: {said}") from error
-    return with_own_names(table)
+    if not table.num_columns:
+        raise QueryRefused(f"{path!r} is empty: it has no columns.")
+    return table
 
 
 def _read(data: bytes, kind: str, path: str) -> pa.Table:

@@ -83,6 +83,7 @@ class Target:
         written into.
         """
         self.root = root
+        self.failure: IndexerError | None = None
         self._lock = RLock()
         self._folders: OrderedDict[tuple[bytes, ...], int] = OrderedDict()
         self._names = count()
@@ -255,17 +256,24 @@ class Target:
         )
 
     def failed(self, error: OSError) -> IndexerError:
-        """What the system says of writing here, as an error to raise."""
+        """What the system says of writing here, as an error to raise: always the first one.
+
+        It is no single object's, and is `failure` from then on.
+        """
         said = os.strerror(error.errno or 0)
+        if self.failure is not None:
+            return self.failure
         if error.errno in _NO_ROOM:
-            return Temporary(
+            self.failure = Temporary(
                 f"{self.root}: writing failed ({said}). What is there stays; make room and run the "
                 f"same command again, which goes on from here."
             )
-        return InvalidSetting(
-            f"{self.root}: writing failed ({said}). Give this process the right to write there, or "
-            f"name another folder with --root."
-        )
+        else:
+            self.failure = InvalidSetting(
+                f"{self.root}: writing failed ({said}). Give this process the right to write "
+                f"there, or name another folder with --root."
+            )
+        return self.failure
 
     # --- folders
 

@@ -6,6 +6,7 @@ Invariants
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from deploy.s3_server import S3Server
 from deploy.web_server import Kind as WebKind
 from indexer.artifact.download import DownloadResult
 from indexer.artifact.local_paths import OWN_FOLDER, LocalPath, entry_path_of
-from indexer.errors import Busy, InvalidSetting, Mismatch
+from indexer.errors import Busy, InvalidSetting, Mismatch, Temporary
 from indexer.library import Version
 from indexer.testing.store_suite import HOSTILE_KEYS, body_of
 from tests.conftest import MakeBucket, WebFolder
@@ -397,6 +398,28 @@ def test_one_download_at_a_time_writes_into_a_folder(
         version.download(tmp_path / "out")
     target.close()
     assert version.download(tmp_path / "out").objects_fetched == 1
+
+
+def test_a_full_disk_ends_it_at_once(
+    version_of: MakeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no single object's fault: the others are not fetched in vain."""
+    tried = []
+
+    def is_full(*_: object) -> None:
+        tried.append(1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "in").mkdir()
+    for number in range(3_000):
+        (tmp_path / "in" / str(number)).write_bytes(b"a")
+    version = version_of(f"file://{tmp_path}/in/")
+    monkeypatch.setattr("indexer.artifact.fetch.write_all", is_full)
+    with pytest.raises(Temporary, match="No space left on device"):
+        version.download(tmp_path / "out", cache="off")
+    assert len(tried) < 1_000
+    monkeypatch.undo()
+    assert version.download(tmp_path / "out", cache="off").objects_fetched == 3_000
 
 
 def test_what_the_document_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

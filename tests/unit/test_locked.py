@@ -147,6 +147,8 @@ HARMLESS = (
     "SELECT current_setting('enable_external_access') AS a, current_setting('temp_directory') AS b",
 )
 
+WIDE = (f"{2**127 - 1}::HUGEINT", f"[{2**127 - 1}::HUGEINT]", f"{2**128 - 1}::UHUGEINT")
+
 
 def run(queries: tuple[str, ...]) -> dict[str, Any]:
     ran = subprocess.run(
@@ -182,3 +184,11 @@ def test_sql_reaches_nothing() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
 def test_the_system_lets_it_open_nothing() -> None:
     assert run(())["refused"] == [True, True]
+
+
+def test_numbers_are_right_or_refused() -> None:
+    ran = run((*(f"SELECT {most} AS n" for most in WIDE), f"SELECT {10**37}::HUGEINT AS n"))
+    *refused, fits = ran["found"]
+    for kind, said in refused:
+        assert (kind, "cast it to VARCHAR" in said) == ("query-refused", True)
+    assert fits == [{"n": str(10**37)}]

@@ -57,9 +57,12 @@ def test_names_are_told_apart_whatever_their_case() -> None:
     assert read_table(b"a,A,,a\n1,2,3,4\n", "a.csv").column_names == ["a", "A_1", "column_2", "a_2"]
 
 
-@pytest.mark.parametrize("path", ["a.csv", "a.jsonl"])
-def test_nothing_is_a_table_without_rows(path: str) -> None:
-    assert read_table(b"", path).num_rows == 0
+@pytest.mark.parametrize("path", ["a.csv", "a.jsonl", "a.parquet"])
+def test_nothing_is_no_table_and_rows_may_be_none(path: str) -> None:
+    nothing = parquet(pa.table({})) if path == "a.parquet" else b" \n"
+    with pytest.raises(QueryRefused, match="it has no columns"):
+        read_table(nothing, path)
+    assert read_table(b"a,b\n", "a.csv").num_rows == 0
 
 
 def test_wandb_moments_media_and_mixed_columns() -> None:
@@ -100,6 +103,7 @@ def test_wandb_moments_media_and_mixed_columns() -> None:
     ("path", "data"),
     [
         ("a.csv", b"a,b\n1\n"),
+        ("a.csv", b"n\xe9,b\n1,2\n"),
         ("a.csv.gz", CSV),
         ("a.jsonl", b'{"a": 1'),
         ("a.jsonl", b'{"a": 1}\n[2]\n'),
