@@ -13,6 +13,7 @@ from benchmarks.macro import (
     checksums,
     crowd,
     diff,
+    download,
     enrich,
     folders,
     heads,
@@ -35,7 +36,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Sitting, Sizes], None]]] = {
     module.BENCHMARK: module.measure
     for module in (
         *(minio, margin, latency, small, memory, tracking, folders, crowd),
-        *(checksums, stores, enrich, heads, diff, query),
+        *(checksums, stores, enrich, heads, diff, query, download),
     )
 }
 REPORT: Final = "report"

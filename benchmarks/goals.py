@@ -25,6 +25,9 @@ ONE_THREAD: Final = "file store, 1 thread"
 TWO_THREADS: Final = "file store, 2 threads"
 FIRST: Final = "first snapshot"
 SECOND: Final = "second snapshot"
+OUR_DOWNLOAD: Final = "indexer download"
+S5CMD_DOWNLOAD: Final = "s5cmd cp"
+BOTO3_DOWNLOAD: Final = "boto3 download_file, a loop"
 OUR_DIFF: Final = "Workspace.diff"
 MEGABYTE: Final = 1e6
 
@@ -167,6 +170,15 @@ def _crowd(found: Sequence[Measurement]) -> Iterator[Outcome]:
         yield Outcome("crowd", "longest callback", cpu_ms, "ms of CPU", "at most", 50)
 
 
+def _download(found: Sequence[Measurement]) -> Iterator[Outcome]:
+    small = min(_shapes(found), key=len, default="")
+    ours = _one(found, OUR_DOWNLOAD, shape=small)
+    if ratio := _ratio(_one(found, BOTO3_DOWNLOAD, shape=small), ours, "net_wall_s"):
+        yield Outcome("download", f"{small}: boto3's time to ours", ratio, "x", "at least", 5)
+    if ratio := _ratio(ours, _one(found, S5CMD_DOWNLOAD, shape=small), "net_wall_s"):
+        yield Outcome("download", f"{small}: our time to s5cmd's", ratio, "x", "at most", 1)
+
+
 def _heads(found: Sequence[Measurement]) -> Iterator[Outcome]:
     ours = _one(found, OUR_HEAD)
     for tool, text, bound in (
@@ -226,6 +238,7 @@ GOALS: Final[dict[str, Callable[[Sequence[Measurement]], Iterator[Outcome]]]] = 
     "checksums": _checksums,
     "enrich": _enrich,
     "diff": _diff,
+    "download": _download,
 }
 
 

@@ -77,6 +77,11 @@ class Sizes:
     diff_objects: int = 2_000_000
     diff_changes: int = 1_000
 
+    download_objects: int = 5_000
+    download_object_bytes: int = 4_096
+    download_large_objects: int = 4
+    download_large_object_bytes: int = 256 << 20
+
 
 FULL: Final = Sizes()
 QUICK: Final = Sizes(
@@ -120,4 +125,7 @@ QUICK: Final = Sizes(
     diff_shapes=("runs",),
     diff_objects=40_000,
     diff_changes=100,
+    download_objects=100,
+    download_large_objects=1,
+    download_large_object_bytes=9 << 20,
 )

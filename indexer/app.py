@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,10 @@ import pyarrow as pa
 
 from indexer.artifact.diffs import Diffs
 from indexer.artifact.entries import entries_page
-from indexer.artifact.query import Queries, QueryLimits
+from indexer.artifact.query import Queries
 from indexer.catalog.catalog import Catalog
 from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
+from indexer.defaults import Defaults
 from indexer.doctor import examine
 from indexer.errors import NoSuchVersion
 from indexer.globs import Filters
@@ -29,13 +29,12 @@ from indexer.job import run_job
 from indexer.limits import (
     CATALOG_ROWS_MAX,
     LINEAGE_DEPTH_DEFAULT,
-    OBJECTS_MAX_DEFAULT,
     PAGE_RESULTS_DEFAULT,
     READ_BYTES_MAX,
     THREADS_MAX,
 )
 from indexer.manifest import Manifest
-from indexer.pipeline.trigger import OnLimit, SnapshotRequest
+from indexer.pipeline.trigger import SnapshotRequest
 from indexer.preview import run_preview
 from indexer.protocols import ANYWHERE, Servers, SourceOptions, Tracker
 from indexer.records import (
@@ -57,13 +56,11 @@ from indexer.records import (
     VersionRecord,
 )
 from indexer.references import ArtifactName, VersionRef, parse_name
-from indexer.remote import Remote
 from indexer.servers import ResilientServers
 from indexer.service import Service
 from indexer.slice import SliceTools
 from indexer.sources import parse_source
 from indexer.telemetry import Counters, new_logger
-from indexer.trackers.remote import RemoteTracker
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder
 from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.wire.retention import GarbageOrder
@@ -74,17 +71,6 @@ from workers.threads import Threads
 
 if TYPE_CHECKING:
     from indexer.daemon.server import Daemon
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What holds for a snapshot where its order leaves it open."""
-
-    objects_max: int = OBJECTS_MAX_DEFAULT
-    on_limit: OnLimit = "error"
-    checksum: str | None = None
-    options: SourceOptions = field(default_factory=SourceOptions)
-    query: QueryLimits = field(default_factory=QueryLimits)
 
 
 class App:
@@ -177,7 +163,7 @@ class App:
 
     async def warm_up(self) -> None:
         """Reads what the first snapshot would have to read, before anybody waits."""
-        await self._threads.run(self._servers.backends.load)
+        await self._servers.backends.load()
 
     def _tools(self, counters: Counters) -> SliceTools:
         return SliceTools(
@@ -423,6 +409,9 @@ async def open_app(
         )
         tracker: Tracker = catalog.tracker
         if to is not None:
+            from indexer.remote import Remote
+            from indexer.trackers.remote import RemoteTracker
+
             tracker = RemoteTracker(await stack.enter_async_context(Remote.open(to, clock=clock)))
         yield App(
             catalog,

@@ -10,6 +10,7 @@ Invariants
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -18,8 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from indexer.limits import CLIENT_AGE_S_MAX, CLIENTS_MAX, FILE_THREADS_MAX
 from indexer.protocols import Connection, EndpointFacts, SourceOptions
 from indexer.sources import FILE_SCHEME, SourceUri
-from indexer.stores.s3_client import chosen_endpoint
-from indexer.stores.s3_clients import ClientPool
+from indexer.stores.s3_endpoint import chosen_endpoint
 from indexer.telemetry import Counters
 from workers.clock import Clock
 from workers.shared import Shared
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from indexer.stores.gcs_client import Access, GCSSession
+    from indexer.stores.s3_clients import ClientPool
 
 Wanted = TypeVar("Wanted", bound=Hashable)
 Opened = TypeVar("Opened")
@@ -40,7 +41,7 @@ class Backends:
 
     def __init__(
         self,
-        clients: ClientPool,
+        stack: AsyncExitStack,
         *,
         gcs_sessions: Shared[Access, GCSSession],
         web_sessions: Shared[None, ClientSession],
@@ -49,7 +50,9 @@ class Backends:
         turns: Turns,
         clock: Clock,
     ) -> None:
-        self._clients = clients
+        self._stack = stack
+        self._clients: ClientPool | None = None
+        self._opening = asyncio.Lock()
         self._gcs_sessions = gcs_sessions
         self._web_sessions = web_sessions
         self._facts = facts
@@ -64,13 +67,12 @@ class Backends:
     ) -> AsyncIterator[Backends]:
         """Nothing is connected yet."""
         async with AsyncExitStack() as stack:
-            clients = await stack.enter_async_context(ClientPool.open(clock, turns))
             # Of their own, as they wait for file servers, and seals should not wait with them.
             threads = await stack.enter_async_context(Threads(FILE_THREADS_MAX))
             gcs_sessions = await _shared(stack, partial(_gcs_session, clock), clock)
             web_sessions = await _shared(stack, _web_session, clock)
             yield cls(
-                clients,
+                stack,
                 gcs_sessions=gcs_sessions,
                 web_sessions=web_sessions,
                 facts=facts,
@@ -79,9 +81,19 @@ class Backends:
                 clock=clock,
             )
 
-    def load(self) -> None:
-        """Reads what the first connection would have to read; blocks for some 0.3 s."""
-        self._clients.load()
+    async def load(self) -> None:
+        """Reads what the first connection would have to read, which takes some 0.6 s."""
+        clients = await self._s3_clients()
+        await self._threads.run(clients.load)
+
+    async def _s3_clients(self) -> ClientPool:
+        async with self._opening:
+            if self._clients is None:
+                from indexer.stores.s3_clients import ClientPool
+
+                opening = ClientPool.open(self._clock, self._turns)
+                self._clients = await self._stack.enter_async_context(opening)
+            return self._clients
 
     @asynccontextmanager
     async def connect(
@@ -98,9 +110,10 @@ class Backends:
             case "s3":
                 from indexer.stores import s3
 
+                clients = await self._s3_clients()
                 return await stack.enter_async_context(
                     s3.connect(
-                        options.s3, self._facts, counters, turns=self._turns, clients=self._clients
+                        options.s3, self._facts, counters, turns=self._turns, clients=clients
                     )
                 )
             case "gs":

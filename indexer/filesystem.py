@@ -36,18 +36,22 @@ from indexer.errors import (
     AccessDenied,
     IndexerError,
     InvalidReference,
+    InvalidSetting,
     NoSuchObject,
     NoSuchVersion,
     ObjectChanged,
     UsageError,
 )
 from indexer.limits import FILE_BLOCK_BYTES, FILE_SYSTEM_CLOSE_TIMEOUT_S
-from indexer.places import Place, open_workspace, place_of, settings_of
+from indexer.places import REACH_SETTINGS, Place, open_workspace, place_of, settings_of
 from indexer.records import Entry, Folder
 from indexer.telemetry import new_logger
 from indexer.workspace import Workspace, collect
 
 PROTOCOL: Final = "indexer"
+
+OPTIONS: Final = frozenset(("in_flight", "requests_per_s", *REACH_SETTINGS))
+"""Storage options that are settings of how sources are reached."""
 
 _PATH: Final = re.compile(r"([^/]+/[^/]+)(?:/(.*))?", re.DOTALL)
 """A version's reference, and a path in it."""
@@ -86,6 +90,11 @@ class IndexerFileSystem(AsyncFileSystem):  # type: ignore[misc]
             batch_size=batch_size,
             use_listings_cache=use_listings_cache,
         )
+        if unknown := settings.keys() - OPTIONS:
+            raise InvalidSetting(
+                f"{min(unknown)!r} is no option of this file system: it has data, server, "
+                f"{', '.join(sorted(OPTIONS))}."
+            )
         where = {"data": None if data is None else str(data), "server": server}
         self._pid: int = os.getpid()
         self._place = place or place_of(settings_of({**where, **settings}))

@@ -265,13 +265,14 @@ class _Groups:
     @classmethod
     def of(cls, rows: pa.Table, ordinal: int) -> _Groups:
         """The groups of rows, as columns: a version has far more entries than folders."""
+        empty = pa.scalar(b"", pa.binary())
         paths = rows.column("path").combine_chunks()
-        folders = pc.run_end_encode(_all_but_name(pc.binary_join_element_wise(_EMPTY, paths, b"/")))
+        folders = pc.run_end_encode(_all_but_name(pc.binary_join_element_wise(empty, paths, b"/")))
         ends = folders.run_ends
         sums_bytes = pc.cumulative_sum(rows.column("size").combine_chunks())
         bounds = [0, *ends.to_pylist()]
         # The root has nothing above it, and so no sibling.
-        above = pc.if_else(pc.equal(folders.values, _EMPTY), None, _all_but_name(folders.values))
+        above = pc.if_else(pc.equal(folders.values, empty), None, _all_but_name(folders.values))
         return cls(
             folders=folders.values.to_pylist(),
             paths=paths.take(pa.array(bounds[:-1], pa.int32())).to_pylist(),
@@ -279,9 +280,6 @@ class _Groups:
             sums_bytes=[0, *sums_bytes.take(pc.subtract(ends, 1)).to_pylist()],
             siblings=[0, *pc.run_end_encode(above).run_ends.to_pylist()],
         )
-
-
-_EMPTY: Final = pa.scalar(b"", pa.binary())
 
 
 def _all_but_name(paths: pa.Array) -> pa.Array:

@@ -40,7 +40,6 @@ from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.places import (
     Place,
     cache_of,
-    defaults_of,
     download_folder_of,
     open_workspace,
     order_of,
@@ -370,8 +369,8 @@ class Version:
 
 
 class ReachSettings(TypedDict, total=False):
-    """Settings of how sources are reached that may be given as arguments, by the names of the
-    command's options.
+    """Settings of how sources are reached, and of what queries may take, that may be given as
+    arguments, by the names of the command's options.
 
     What is left out, or None, comes from the environment, `indexer.toml` and the defaults.
     """
@@ -385,6 +384,9 @@ class ReachSettings(TypedDict, total=False):
     request_payer: str | None
     user_project: str | None
     symlinks: str | None
+    query_timeout_s: int | None
+    query_memory_mib: int | None
+    query_rows: int | None
 
 
 class SnapshotSettings(ReachSettings, total=False):
@@ -396,7 +398,7 @@ class SnapshotSettings(ReachSettings, total=False):
 
 
 def snapshot(
-    uri: str | Mapping[str, str],
+    uri: str | Path | Mapping[str, str | Path],
     *,
     name: str,
     type: str | None = None,  # noqa: A002 - W&B's word, which users know
@@ -429,7 +431,7 @@ def snapshot(
     settings = settings_of({**_where(data, server), **given})
     order = order_of(
         settings,
-        [uri] if isinstance(uri, str) else [_mounted(*pair) for pair in uri.items()],
+        [str(uri)] if isinstance(uri, (str, Path)) else [_mounted(*pair) for pair in uri.items()],
         name=name,
         type=type,
         aliases=list(aliases),
@@ -447,7 +449,7 @@ def snapshot(
     )
     place = place_of(settings)
     log = new_logger(settings["log_level"], settings["log_format"])
-    with Portal(open_workspace(place, defaults=defaults_of(settings), to=to, log=log)) as portal:
+    with Portal(open_workspace(place, to=to, log=log)) as portal:
         done = portal.run(lambda workspace: workspace.snapshot(order))
     return Version(
         done.result.version,
@@ -479,9 +481,9 @@ def _encoded(path: str | bytes) -> bytes:
     return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
 
 
-def _mounted(mount: str, source: str) -> str:
+def _mounted(mount: str, source: str | Path) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
-    return f"{mount}={parse_source(located(source))}"
+    return f"{mount}={parse_source(located(str(source)))}"
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

@@ -469,7 +469,7 @@ DOWNLOAD_RANGES_MAX: Final = 16
 """Ranges of one object under way at once; one connection to S3 gives some 80 MB/s."""
 
 DOWNLOAD_OBJECTS_MAX: Final = 32
-"""Objects that may be waited for beyond the requests that may be under way, as they are written."""
+"""Objects that are being written beyond the requests that may be under way."""
 
 DOWNLOAD_BYTES_MAX: Final = 64 * MIB
 DOWNLOAD_WRITE_BYTES: Final = MIB
@@ -489,19 +489,19 @@ all are counted."""
 DOWNLOAD_UNAVAILABLE_MAX: Final = 100
 """Objects in a row that a server did not give, each tried several times: it is gone."""
 
-TARGET_FOLDERS_OPEN_MAX: Final = 64
-"""Folders of a download that are kept open: entries come folder by folder."""
+TARGET_FOLDERS_OPEN_MAX: Final = 64  # of a download; entries come folder by folder
 
 CACHE_BYTES_MAX_DEFAULT: Final = 10 * 1024 * MIB
-CACHE_OBJECT_SHARE: Final = 8
-"""An object of more than this part of the cache, an eighth, is not kept there."""
+CACHE_OBJECT_SHARE: Final = 8  # an object of more than an eighth of the cache is not kept
 
 QUERY_TIMEOUT_S_DEFAULT: Final = 30
 QUERY_TIMEOUT_S_MAX: Final = 100
 """How long a query may take. A pass over 2 million entries takes some 2 s."""
 
+QUERY_START_S: Final = 10.0
 QUERY_STOP_S: Final = 3.0
-"""How long a query's process may take to end by itself when its time is up."""
+"""How long its process may take to start beside that, where half a second is usual, and to end by
+itself when its time is up."""
 
 QUERY_MEMORY_MIB_DEFAULT: Final = 1_024
 QUERY_MEMORY_MIB_MIN: Final = 128
@@ -515,15 +515,11 @@ this, for shards, tables and results on their way, stacks and arenas."""
 
 QUERY_ROWS_DEFAULT: Final = 1_000_000
 QUERY_ROWS_MAX: Final = 1_000_000_000
-QUERY_RESULT_BYTES_MAX: Final = 256 * MIB
-"""Rows and bytes of a result, which is held in memory: a million rows of all columns of entries
-are some 300 MB, of three columns 80."""
-
-ANSWER_BYTES_MAX: Final = QUERY_RESULT_BYTES_MAX + 16 * MIB
-"""What a client takes of an answer: a result of the most bytes, with what Arrow says around it."""
-
 QUERY_BATCH_ROWS: Final = 10_000
-"""Rows of a result after which its size is looked at."""
+QUERY_RESULT_BYTES_MAX: Final = 256 * MIB
+ANSWER_BYTES_MAX: Final = QUERY_RESULT_BYTES_MAX + 16 * MIB
+"""Rows of a result, those after which its size is looked at, and its bytes in memory; and as they
+are sent. A million rows of all columns of entries are some 300 MB, of three columns 80."""
 
 QUERY_THREADS: Final = 2
 """Threads of DuckDB, and threads that read and verify shards for it: with two, 2 million entries
@@ -533,20 +529,16 @@ QUERY_SHARDS_AHEAD_MAX: Final = 4
 """Shards that are read before DuckDB asks for them, in one pass; one is some 2 MB as a table."""
 
 QUERIES_AT_ONCE_MAX: Final = 2
-"""Queries that run at once, each in a process of its own; who asks for more is told to come
-again."""
+"""Each has a process of its own, and two cores are busy with two."""
 
 QUERY_CHARACTERS_MAX: Final = 100_000
 QUERY_VERSIONS_MAX: Final = 8
-"""Versions that one query names."""
-
 TABLES_PER_QUERY_MAX: Final = 16
-TABLE_BYTES_MAX: Final = 256 * MIB
-"""Bytes of a table in an artifact, as it is stored and when it is unpacked: some 5 million rows of
-CSV."""
-
 TABLE_KEYS_MAX: Final = 16
-"""Columns that make up the key by which two tables are compared."""
+"""What one query names, and columns of the key by which two tables are compared."""
+
+TABLE_BYTES_MAX: Final = 256 * MIB
+"""Of a table in an artifact, as it is stored and when it is unpacked: some 5 million rows."""
 
 DIFF_SHARDS_AT_ONCE: Final = 8
 """Shards of two versions that are read and compared at once: one of mean size is some 2 MB as a
@@ -568,7 +560,7 @@ assert DOWNLOAD_SMALL_BYTES_MAX < DOWNLOAD_RANGE_BYTES
 assert DOWNLOAD_RANGES_MAX * 2 * DOWNLOAD_WRITE_BYTES <= DOWNLOAD_BYTES_MAX
 
 assert QUERY_TIMEOUT_S_DEFAULT <= QUERY_TIMEOUT_S_MAX
-assert QUERY_TIMEOUT_S_MAX + 2 * QUERY_STOP_S < ANSWER_TIMEOUT_S
+assert QUERY_START_S + QUERY_TIMEOUT_S_MAX + 2 * QUERY_STOP_S < ANSWER_TIMEOUT_S
 assert QUERY_MEMORY_MIB_MIN <= QUERY_MEMORY_MIB_DEFAULT <= QUERY_MEMORY_MIB_MAX
 assert QUERY_ROWS_DEFAULT <= QUERY_ROWS_MAX
 assert SHARD_BYTES_MAX <= ANSWER_BYTES_MAX

@@ -16,11 +16,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from indexer.app import Defaults, open_app
 from indexer.artifact.cache import CacheOptions
-from indexer.artifact.query import QueryLimits
-from indexer.client import connect
 from indexer.config import Settings, load_settings
+from indexer.defaults import Defaults, QueryLimits
 from indexer.errors import InvalidSetting
 from indexer.limits import DURATION_S_MAX
 from indexer.protocols import FileOptions, GCSOptions, S3Options, SourceOptions
@@ -33,26 +31,24 @@ from indexer.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where things are kept, a data folder or the daemon at `server`, and how what they reference
-    is reached from here.
+    """Where things are kept, a data folder or the daemon at `server`, and what holds for what is
+    done from here where nobody says otherwise.
     """
 
     data: Path
     server: str | None = None
-    options: SourceOptions = field(default_factory=SourceOptions)
-    query: QueryLimits = field(default_factory=QueryLimits)
+    defaults: Defaults = field(default_factory=Defaults)
 
 
 def place_of(settings: Settings) -> Place:
     """Where things are kept under these settings. Raises `InvalidSetting`."""
-    return Place(settings.data, settings.server, options_of(settings), query_limits_of(settings))
+    return Place(settings.data, settings.server, defaults_of(settings))
 
 
 @asynccontextmanager
 async def open_workspace(
     place: Place,
     *,
-    defaults: Defaults | None = None,
     to: str | None = None,
     log: Any = None,
     creates: bool = True,
@@ -64,12 +60,10 @@ async def open_workspace(
     """
     if place.server is None:
         target = None if to is None else parse_server(to)
+        from indexer.app import open_app
+
         async with open_app(
-            place.data,
-            defaults=defaults or Defaults(options=place.options, query=place.query),
-            to=target,
-            log=log,
-            creates=creates,
+            place.data, defaults=place.defaults, to=target, log=log, creates=creates
         ) as app:
             yield app
         return
@@ -78,7 +72,9 @@ async def open_workspace(
             "--to tells versions that are listed here to a daemon, and with --server nothing is "
             "listed here: give one of them."
         )
-    async with connect(place.server, options=place.options, log=log) as client:
+    from indexer.client import connect
+
+    async with connect(place.server, options=place.defaults.options, log=log) as client:
         yield client
 
 
@@ -88,24 +84,19 @@ def settings_of(options: dict[str, object]) -> Settings:
 
 
 def defaults_of(settings: Settings) -> Defaults:
-    """What these settings say of snapshots whose orders leave it open."""
+    """What these settings say where orders leave it open."""
     return Defaults(
         objects_max=settings["max_objects"],
         on_limit=settings["on_limit"],
         checksum=settings["checksum"],
-        options=options_of(settings),
-        query=query_limits_of(settings),
+        options=_options_of(settings),
+        query=QueryLimits(
+            settings["query_timeout_s"], settings["query_memory_mib"], settings["query_rows"]
+        ),
     )
 
 
-def query_limits_of(settings: Settings) -> QueryLimits:
-    """What these settings let a query take at most."""
-    return QueryLimits(
-        settings["query_timeout_s"], settings["query_memory_mib"], settings["query_rows"]
-    )
-
-
-def options_of(settings: Settings) -> SourceOptions:
+def _options_of(settings: Settings) -> SourceOptions:
     """How these settings have sources reached."""
     return SourceOptions(
         s3=S3Options(**{name: settings[name] for name in S3Options.__slots__}),

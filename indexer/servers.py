@@ -22,7 +22,7 @@ from indexer.limits import (
 )
 from indexer.protocols import EndpointFacts, Reach, Reached, SourceOptions
 from indexer.sources import SourceUri
-from indexer.stores.s3_client import EXPLICIT_ENDPOINT, chosen_endpoint
+from indexer.stores.s3_endpoint import EXPLICIT_ENDPOINT, chosen_endpoint
 from indexer.stores.wrappers import LimiterPool, ResilientConnection
 from indexer.telemetry import Counters
 from workers.caps import Caps

@@ -17,14 +17,15 @@ FORMAT, LISTING, CONTRIBUTING = "docs/manifest-format.md", "docs/listing.md", "C
 STORES, ENRICHMENT = "docs/stores.md", "docs/enrichment.md"
 LINEAGE, RETENTION, DIFF = "docs/lineage.md", "docs/retention.md", "docs/diff.md"
 VERIFY, FILESYSTEM = "docs/verify.md", "docs/filesystem.md"
+DOWNLOAD = "docs/download.md"
 CONTRACT = "docs/store-contract.md"
 OWN = (
     *(README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, LINEAGE, RETENTION, DIFF),
-    *(VERIFY, FILESYSTEM),
+    *(VERIFY, FILESYSTEM, DOWNLOAD),
     *(FORMAT, LISTING, CONTRACT, CONTRIBUTING),
 )
 """Those that are looked at word by word."""
-SERVED = (README, HTTP, LINEAGE, DIFF, VERIFY, FILESYSTEM)
+SERVED = (README, HTTP, LINEAGE, DIFF, VERIFY, FILESYSTEM, DOWNLOAD)
 """Those whose Python needs servers or folders; it is run beside those."""
 
 Documents = Mapping[str, str]

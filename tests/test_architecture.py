@@ -23,8 +23,10 @@ HEAVY = {
     "aiohttp",
     "alembic",
     "botocore",
+    "duckdb",
     "lxml",
     "msgspec",
+    "pandas",
     "prometheus_client",
     "pyarrow",
     "rich",
@@ -111,10 +113,16 @@ def test_a_start_loads_nothing_heavy(command: tuple[str, ...]) -> None:
     assert imported(started.stderr) & HEAVY == set()
 
 
+def test_a_data_folder_is_opened_without_what_reaches_servers() -> None:
+    folder = imported(run("-X", "importtime", "-c", "import indexer.app, indexer.views").stderr)
+    assert "sqlalchemy" in folder
+    assert folder & {"aiohttp", "aiobotocore", "pandas", "duckdb"} == set()
+
+
 def test_only_a_daemon_loads_a_server() -> None:
-    loaded = imported(run("-X", "importtime", "-c", "import indexer.places, indexer.views").stderr)
-    assert {"aiohttp", "aiobotocore"} <= loaded
-    assert loaded & OF_A_DAEMON == set()
+    loaded = imported(run("-X", "importtime", "-c", "import indexer.client, indexer.views").stderr)
+    assert "aiohttp" in loaded
+    assert loaded & (OF_A_DAEMON | {"aiobotocore", "sqlalchemy"}) == set()
 
 
 def test_what_is_heavy_is_seen() -> None:

@@ -10,7 +10,7 @@ Invariants
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -133,35 +133,42 @@ def entries_table(table: pa.Table, sources: Sequence[SourceRef], ref: str) -> pa
     """`COLUMNS` of the rows of a shard, by Arrow."""
     raw = raw_rows(table, sources)
     texts = raw.column(TEXT)
-    is_text = pc.is_valid(texts)
-    paths = table.column("path").to_pylist()
-    checksums = raw.column("checksum").to_pylist()
-    known = raw.column("uri").to_pylist()
-    nothing = pa.scalar(None, pa.string())
+    nothing = pa.nulls(table.num_rows, pa.string())
     made: dict[str, pa.Array | pa.ChunkedArray] = {
         "path": texts,
-        "uri": pa.array(
-            [uri or _shown(uri_of(sources, path)) for uri, path in zip(known, paths, strict=True)],
-            pa.string(),
-        ),
+        "uri": _uris(raw, sources),
         "etag": etag_texts(table),
-        "checksum": pa.array([one and one.hex() for one in checksums], pa.string()),
+        "checksum": _each(raw.column("checksum"), bytes.hex),
         "folder": pc.replace_substring_regex(texts, "[^/]*$", ""),
         "name": pc.replace_substring_regex(texts, "^(?s:.*)/", ""),
         "extension": _extensions(texts),
         "version": pa.array([ref] * table.num_rows, pa.string()),
-        "reference": pc.binary_join_element_wise(pa.scalar(f"{REFERENCE_SCHEME}{ref}/"), texts, ""),
-        "path_base64": pa.array(
-            [
-                None if valid else base64.b64encode(path).decode()
-                for valid, path in zip(is_text.to_pylist(), paths, strict=True)
-            ],
-            pa.string(),
-        ),
+        "reference": pc.binary_join_element_wise(f"{REFERENCE_SCHEME}{ref}/", texts, ""),
+        "path_base64": nothing,
         "raw_path": raw.column("path"),
     }
-    made["reference"] = pc.if_else(is_text, made["reference"], nothing)
+    if texts.null_count:
+        odd = pc.if_else(pc.is_valid(texts), None, raw.column("path"))
+        made["path_base64"] = _each(odd, lambda path: base64.b64encode(path).decode())
     return pa.table({name: made[name] if name in made else raw.column(name) for name in COLUMNS})
+
+
+def _uris(raw: pa.Table, sources: Sequence[SourceRef]) -> pa.Array | pa.ChunkedArray:
+    """The URIs of rows; those of one whole bucket's folder without a look at each."""
+    known = raw.column("uri")
+    (first, *others) = sources
+    if not (others or first.mount) and _is_bucket(first.uri) and first.uri.endswith("/"):
+        return pc.coalesce(known, pc.binary_join_element_wise(first.uri, raw.column(TEXT), ""))
+    pairs = zip(known.to_pylist(), raw.column("path").to_pylist(), strict=True)
+    return pa.array([uri or _shown(uri_of(sources, path)) for uri, path in pairs], pa.string())
+
+
+def _each(column: pa.ChunkedArray, text_of: Callable[[bytes], str]) -> pa.Array:
+    """Values as texts, one by one where there are any."""
+    if column.null_count == len(column):
+        return pa.nulls(len(column), pa.string())
+    texts = [None if value is None else text_of(value) for value in column.to_pylist()]
+    return pa.array(texts, pa.string())
 
 
 def entries_frame(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BufferedWriter
@@ -149,7 +149,7 @@ class DownloadResult:
     objects_there: int
     folders: int
     others: int
-    failed: int
+    failed_by_kind: Mapping[str, int]
     failures: tuple[tuple[bytes, Finding], ...]
     escaped_total: int
     escaped: tuple[Escaped, ...]
@@ -157,15 +157,20 @@ class DownloadResult:
     requests: int
     elapsed_s: float
 
+    @property
+    def failed(self) -> int:
+        """How many objects could not be had."""
+        return sum(self.failed_by_kind.values())
+
     def error(self, *, allow_missing: bool = False) -> IndexerError | None:
         """What to raise of it: of what is lost for good before what may work when tried again.
 
         With `allow_missing`, objects that were overwritten or deleted are none.
         """
-        left = [one for _, one in self.failures if not (allow_missing and one.kind in _LOST)]
-        if not left:
+        kinds = {kind for kind in self.failed_by_kind if not (allow_missing and kind in _LOST)}
+        if not kinds:
             return None
-        kinds = {one.kind for one in left}
+        left = [one for _, one in self.failures if one.kind in kinds]
         error: type[IndexerError] = StoreUnavailable
         if kinds & set(_LOST):
             error = Mismatch
@@ -174,10 +179,11 @@ class DownloadResult:
         elif "failed" in kinds:
             error = IndexerError
         told = " ".join(one.sentence for one in left[:_FAILURES_SHOWN])
-        more = self.failed - len(left[:_FAILURES_SHOWN])
+        count = sum(self.failed_by_kind[kind] for kind in kinds)
+        more = count - len(left[:_FAILURES_SHOWN])
         rest = f" … and {more:,} more." if more > 0 else ""
         return error(
-            f"{self.failed:,} of {self.objects:,} objects of {self.ref} could not be downloaded; "
+            f"{count:,} of {self.objects:,} objects of {self.ref} could not be downloaded; "
             f"the others are in {self.root}. {told}{rest}"
         )
 
@@ -223,7 +229,7 @@ async def download(
         objects_there=tally.objects_there,
         folders=tally.folders,
         others=others,
-        failed=tally.failed.total(),
+        failed_by_kind=dict(tally.failed),
         failures=tuple(run.failures),
         escaped_total=run.escaped.total,
         escaped=tuple(run.escaped.first),
@@ -278,7 +284,7 @@ class _Download:
                 for start in range(0, table.num_rows, DOWNLOAD_BATCH_ENTRIES):
                     rows = table.slice(start, DOWNLOAD_BATCH_ENTRIES)
                     kept = selector.keeps(rows).to_pylist() if self._options.filters else None
-                    await self._begin(pool, list(self._wanted(rows, kept, ancestors)))
+                    await self._begin(pool, rows, kept, ancestors)
 
     async def _objects_above(self, prefix: bytes) -> AsyncIterator[bytes]:
         """The objects whose paths are folders of the prefix."""
@@ -303,14 +309,13 @@ class _Download:
             uri = originals.uri_of(original)
             yield Wanted(original, uri, local, content_key(original, uri))
 
-    async def _begin(self, pool: Pool, wanted: list[Wanted]) -> None:
+    async def _begin(
+        self, pool: Pool, rows: pa.Table, kept: Sequence[bool] | None, ancestors: Ancestors
+    ) -> None:
         """Starts with a batch of entries."""
-        if not wanted:
-            return
         tally = self._tally
-        self.escaped.note(wanted)
-        looks = await self._desk.threads.run(self._look, wanted)
-        for one, (look, is_cached) in zip(wanted, looks, strict=True):
+        looked = await self._desk.threads.run(self._look, rows, kept, ancestors)
+        for one, look, is_cached in looked:
             if one.local.is_folder:
                 tally.folders += 1
             else:
@@ -321,10 +326,17 @@ class _Download:
             else:
                 await pool.submit(self._have, one, look, is_cached)
 
-    def _look(self, wanted: Sequence[Wanted]) -> list[tuple[Look, bool]]:
+    def _look(
+        self, rows: pa.Table, kept: Sequence[bool] | None, ancestors: Ancestors
+    ) -> list[tuple[Wanted, Look, bool]]:
+        """Where entries lie, what is there, and whether the cache has what is not. Blocks."""
         target, cache = self._desk.target, self._desk.cache
+        wanted = list(self._wanted(rows, kept, ancestors))
+        if not wanted:
+            return []
+        self.escaped.note(wanted)
         return [
-            (look, look != "right" and _is_cached(cache, one))
+            (one, look, look != "right" and _is_cached(cache, one))
             for one, look in zip(wanted, target.look(wanted), strict=True)
         ]
 

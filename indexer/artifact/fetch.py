@@ -15,6 +15,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -277,7 +278,7 @@ class FileHash:
         while self.place < end:
             count = os.preadv(self._fd, [buffer[: end - self.place]], self.place)
             if not count:
-                raise OSError
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             self._hash.update(buffer[:count])
             self.place += count
 

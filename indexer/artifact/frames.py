@@ -20,6 +20,9 @@ from indexer.limits import MIB
 
 HEAD: Final = struct.Struct(">IQ")
 
+EXIT_LATE: Final = 3
+"""What a query's process ends with when its time is up and it cannot say so."""
+
 HEADER_BYTES_MAX: Final = 256 * MIB
 """A task of a version of 10^9 entries names 61,000 shards, 4 MB."""
 

@@ -125,6 +125,7 @@ class Handle:
         `tell` is called for each that cannot, in the order of their paths.
         """
         manifest = await self.manifest()
+        created, *_ = await self.workspace.scans(self.ref, limit=1)
         async with self.originals(counters) as originals:
             return await verify_references(
                 self.workspace,
@@ -133,7 +134,8 @@ class Handle:
                 ref=str(self.ref),
                 selection=selection or Selection(),
                 as_of=self.record.as_of,
-                spreads=await self._spreads(len(manifest.sources)),
+                scanned_at=created.finished_at,
+                spreads=await self._spreads(created.id, len(manifest.sources)),
                 tell=tell,
                 counters=counters,
             )
@@ -156,11 +158,10 @@ class Handle:
             ):
                 yield link
 
-    async def _spreads(self, sources: int) -> list[float]:
+    async def _spreads(self, scan_id: int, sources: int) -> list[float]:
         """By source, how many objects were listed for each entry; nothing where it is not known."""
-        created, *_ = await self.workspace.scans(self.ref, limit=1)
         try:
-            return read_tiling(await self.workspace.tiling(self.ref, created.id)).spreads(sources)
+            return read_tiling(await self.workspace.tiling(self.ref, scan_id)).spreads(sources)
         except CorruptContent:
             return []
 

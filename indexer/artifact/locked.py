@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ import pyarrow.parquet
 from indexer.artifact.columns import RAW_SCHEMA, entries_sql, quoted_name
 from indexer.artifact.encoded import encoded, with_plain_sums
 from indexer.artifact.frames import (
+    EXIT_LATE,
     Bounds,
     Comparison,
     Need,
@@ -51,6 +53,7 @@ from indexer.artifact.tables import (
 )
 from indexer.errors import IndexerError, NotFound, QueryLimitExceeded, QueryRefused
 from indexer.limits import (
+    ANSWER_BYTES_MAX,
     MIB,
     QUERY_BATCH_ROWS,
     QUERY_MEMORY_SLACK_BYTES,
@@ -82,7 +85,6 @@ UNFIT_OPTIMIZERS: Final = frozenset({"partial_aggregate_pushdown"})
 of how many different paths there are."""
 
 SELECT: Final = "SELECT"
-_EXIT_TIME: Final = 3
 
 
 def main() -> None:
@@ -137,7 +139,10 @@ class Query:
                 result = self.select(self._task.what)
             else:
                 result = self.compare(self._task.what)
-            return encoded(result, self._task.format)
+            data = encoded(result, self._task.format)
+            if len(data) > ANSWER_BYTES_MAX:
+                raise _too_large(self._task.bounds)
+            return data
         finally:
             clock.cancel()
 
@@ -322,10 +327,7 @@ class Query:
                     f"raise --query-rows."
                 )
             if size_bytes > bounds.result_bytes:
-                raise QueryLimitExceeded(
-                    f"the result has more than {bounds.result_bytes // MIB} MiB: ask for fewer "
-                    f"rows or columns."
-                )
+                raise _too_large(bounds)
             batches.append(batch)
         return with_own_names(with_plain_sums(pa.Table.from_batches(batches, reader.schema)))
 
@@ -335,10 +337,9 @@ class Query:
         def stop() -> None:
             self._is_late = True
             self._database.interrupt()
-            if not ended.wait(QUERY_STOP_S):
-                os._exit(_EXIT_TIME)
+            time.sleep(QUERY_STOP_S)
+            os._exit(EXIT_LATE)
 
-        ended = threading.Event()
         clock = threading.Timer(self._task.bounds.timeout_s, stop)
         clock.daemon = True
         clock.start()
@@ -366,6 +367,12 @@ class Query:
             return QueryLimitExceeded(_too_much_memory(bounds))
         said = " ".join(str(error).partition("\n\nLINE ")[0].split())
         return QueryRefused(f"DuckDB refuses this query: {said[:500]}")
+
+
+def _too_large(bounds: Bounds) -> QueryLimitExceeded:
+    return QueryLimitExceeded(
+        f"the result has more than {bounds.result_bytes // MIB} MiB: ask for fewer rows or columns."
+    )
 
 
 def _too_much_memory(bounds: Bounds) -> str:

@@ -55,12 +55,8 @@ def candidates(value: str, folder: str, sources: Sequence[SourceRef]) -> Iterato
         yield False, value.removeprefix(REFERENCE_SCHEME).partition("/")[2].partition("/")[2]
         return
     if "://" not in value:
-        for start in dict.fromkeys((folder, "")):
-            path = posixpath.normpath(
-                posixpath.join(start, value.lstrip("/") if not start else value)
-            )
-            if not path.startswith(("../", "/")) and path not in {".", ".."}:
-                yield False, path
+        tried = dict.fromkeys(path for start in (folder, "") for path in _below(start, value))
+        yield from ((False, path) for path in tried)
         return
     for source in sources:
         mount = f"{source.mount}/" if source.mount else ""
@@ -69,6 +65,14 @@ def candidates(value: str, folder: str, sources: Sequence[SourceRef]) -> Iterato
             is_bucket = source.uri.startswith(tuple(f"{one}://" for one in BUCKET_SCHEMES))
             yield False, mount + (rest if is_bucket else unquote(rest, errors="surrogateescape"))
     yield True, value
+
+
+def _below(folder: str, value: str) -> Iterator[str]:
+    """A path from a folder as it is written, and as it is meant, if that stays in the version."""
+    whole = posixpath.join(folder, value) if folder else value.lstrip("/")
+    for path in (whole, posixpath.normpath(whole)):
+        if not path.startswith(("../", "/")) and path not in {".", ".."}:
+            yield path
 
 
 def names_of(table: pa.Table, column: str, address: str) -> list[str | None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
@@ -23,42 +22,22 @@ from indexer.artifact.originals import Original, originals_of
 from indexer.artifact.sandbox import answer
 from indexer.checksums import ALGORITHMS, new_hash
 from indexer.content import decode_shard
+from indexer.defaults import QueryLimits
 from indexer.errors import Busy, Mismatch, NoSuchObject, ObjectChanged, QueryRefused
 from indexer.limits import (
     MIB,
     QUERIES_AT_ONCE_MAX,
-    QUERY_MEMORY_MIB_DEFAULT,
     QUERY_RESULT_BYTES_MAX,
-    QUERY_ROWS_DEFAULT,
-    QUERY_TIMEOUT_S_DEFAULT,
     TABLE_BYTES_MAX,
 )
 from indexer.manifest import Manifest
 from indexer.records import VersionRecord
 from indexer.references import parse_beside
-from indexer.wire.query import CompareOrder, QueryOrder
+from indexer.wire.query import VIEW_NAME, CompareOrder, QueryOrder
 from indexer.workspace import Workspace
 from workers.threads import Threads
 
 Format = Literal["arrow", "json"]
-
-
-@dataclass(frozen=True, slots=True)
-class QueryLimits:
-    """What one query may take at most."""
-
-    timeout_s: float = QUERY_TIMEOUT_S_DEFAULT
-    memory_mib: int = QUERY_MEMORY_MIB_DEFAULT
-    rows: int = QUERY_ROWS_DEFAULT
-
-    def bounds(self, rows: int | None, timeout_s: float | None) -> Bounds:
-        """What one query may take that asks for so much."""
-        return Bounds(
-            timeout_s=min(self.timeout_s, timeout_s or self.timeout_s),
-            memory_bytes=self.memory_mib * MIB,
-            rows=min(self.rows, rows or self.rows),
-            result_bytes=QUERY_RESULT_BYTES_MAX,
-        )
 
 
 ReadShard = Callable[[str], Awaitable[bytes]]
@@ -87,7 +66,7 @@ class Queries:
         """The rows of a statement. See `sandbox.answer` for what it raises, and `Busy`."""
         named = await self._named(version, order.versions)
         prefixes = {"": order.prefix.encode("utf-8", "surrogateescape")}
-        bounds = self._limits.bounds(order.rows_max, order.timeout_s)
+        bounds = _bounds(self._limits, order.rows_max, order.timeout_s)
         return await self._answer(named, prefixes, order.sql, bounds, form)
 
     async def compare(
@@ -95,7 +74,7 @@ class Queries:
     ) -> bytes:
         """What changed of a table from a version to another one, by key."""
         named = await self._named(version, {"after": order.to})
-        bounds = self._limits.bounds(order.rows_max, order.timeout_s)
+        bounds = _bounds(self._limits, order.rows_max, order.timeout_s)
         what = Comparison(order.path, tuple(order.key))
         return await self._answer(named, {}, what, bounds, form)
 
@@ -104,8 +83,11 @@ class Queries:
     ) -> dict[str, VersionRecord]:
         named = {"": version}
         for name, ref in others.items():
-            if name.lower() in {*_TAKEN, *(one.lower() for one in named)}:
-                raise QueryRefused(f"{name!r} cannot name a version here; choose another name.")
+            is_taken = name.lower() in {*_TAKEN, *(one.lower() for one in named)}
+            if is_taken or not VIEW_NAME.fullmatch(name):
+                raise QueryRefused(
+                    f"{name!r} cannot name a version here: choose letters, digits and _."
+                )
             named[name] = await self._workspace.version(parse_beside(ref, version.name))
         return named
 
@@ -232,3 +214,13 @@ def check_bytes(data: bytearray, original: Original, shown: str) -> None:
     running.update(data)
     if running.digest() != checksum.value:
         raise Mismatch(f"{shown} does not have the {checksum.algorithm} that was recorded.")
+
+
+def _bounds(limits: QueryLimits, rows: int | None, timeout_s: float | None) -> Bounds:
+    """What one query may take that asks for so much."""
+    return Bounds(
+        timeout_s=min(limits.timeout_s, timeout_s or limits.timeout_s),
+        memory_bytes=limits.memory_mib * MIB,
+        rows=min(limits.rows, rows or limits.rows),
+        result_bytes=QUERY_RESULT_BYTES_MAX,
+    )

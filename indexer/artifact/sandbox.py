@@ -15,13 +15,23 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
-from indexer.artifact.frames import HEAD, HEADER_BYTES_MAX, Need, Outcome, Reply, Task, frame
+from indexer.artifact.frames import (
+    EXIT_LATE,
+    HEAD,
+    HEADER_BYTES_MAX,
+    Need,
+    Outcome,
+    Reply,
+    Task,
+    frame,
+)
 from indexer.errors import IndexerError, QueryLimitExceeded, UsageError, error_of
-from indexer.limits import MIB, QUERY_STOP_S
+from indexer.limits import ANSWER_BYTES_MAX, MIB, QUERY_START_S, QUERY_STOP_S
 
 MISSING: Final = "SQL and tables need one more package: install bucket-indexer[query]."
 
@@ -42,9 +52,6 @@ main()
 """How the process begins: without libraries that others import where they are there, which takes
 half a second, and where this one finds its own."""
 
-_ENVELOPE_TIMES: Final = 4
-"""JSON of a result may be so many times as long as its columns in memory."""
-
 
 class Serving(Protocol):
     """Where what a query needs comes from."""
@@ -61,13 +68,13 @@ class Serving(Protocol):
 async def answer(task: Task, serving: Serving) -> bytes:
     """The result's bytes. Raises `QueryRefused`, `QueryLimitExceeded` and what serving does."""
     check_installed()
-    timeout_s = task.bounds.timeout_s + QUERY_STOP_S
+    timeout_s = QUERY_START_S + task.bounds.timeout_s + 2 * QUERY_STOP_S
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
         "-c",
         _START,
-        *sys.path,
+        *(path or str(Path.cwd()) for path in sys.path),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
@@ -76,14 +83,13 @@ async def answer(task: Task, serving: Serving) -> bytes:
         start_new_session=sys.platform != "win32",
     )
     try:
-        async with asyncio.timeout(timeout_s):
-            return await _converse(process, task, serving)
+        async with asyncio.timeout(timeout_s) as bound:
+            return await _converse(process, task, serving, bound)
     except TimeoutError as error:
-        raise QueryLimitExceeded(
-            f"the query took more than {task.bounds.timeout_s:g} s and was ended: ask for less, or "
-            f"raise --query-timeout-s."
-        ) from error
+        raise QueryLimitExceeded(_too_slow(task)) from error
     except (EOFError, ConnectionError) as error:
+        if await _exit_code(process) == EXIT_LATE:
+            raise QueryLimitExceeded(_too_slow(task)) from error
         raise QueryLimitExceeded(
             f"the query's process ended before its answer, most likely as it took more memory than "
             f"its {task.bounds.memory_bytes // MIB:,} MiB allow: ask for less, or raise "
@@ -101,12 +107,19 @@ def check_installed() -> None:
         raise UsageError(MISSING)
 
 
-async def _converse(process: Process, task: Task, serving: Serving) -> bytes:
+async def _converse(
+    process: Process, task: Task, serving: Serving, bound: asyncio.Timeout
+) -> bytes:
     assert process.stdout is not None
-    result_bytes_max = task.bounds.result_bytes * _ENVELOPE_TIMES
     await _send(process, frame(task))
+    has_started = False
     while True:
-        said, body_bytes = await _read_header(process.stdout, result_bytes_max)
+        said, body_bytes = await _read_header(process.stdout, ANSWER_BYTES_MAX)
+        if not has_started:
+            # From here on what it waits for is part of its time.
+            has_started = True
+            left_s = task.bounds.timeout_s + QUERY_STOP_S
+            bound.reschedule(asyncio.get_running_loop().time() + left_s)
         if isinstance(said, Need):
             await _serve(process, said, serving)
             continue
@@ -149,6 +162,21 @@ async def _read_header(
         return msgspec.msgpack.decode(header, type=Need | Outcome), body_bytes
     except msgspec.DecodeError as error:
         raise EOFError from error
+
+
+def _too_slow(task: Task) -> str:
+    return (
+        f"the query took more than {task.bounds.timeout_s:g} s and was ended: ask for less, or "
+        f"raise --query-timeout-s."
+    )
+
+
+async def _exit_code(process: Process) -> int | None:
+    """What a process ended with that has closed its pipe; None if it goes on all the same."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(QUERY_STOP_S):
+            return await process.wait()
+    return None
 
 
 async def _end(process: Process) -> None:

@@ -50,6 +50,9 @@ _IN_THE_WAY: Final = frozenset(
 )
 _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE))
 
+_NO_LOCKS: Final = frozenset((errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL))
+"""What is said by file systems that know no locks: there, whoever downloads has to see to that."""
+
 Look = Literal["right", "missing", "unknown", "blocked"]
 """Of an entry's file: it is right; it is missing or has another size; it may be right, and has to
 be read to tell; what is there cannot be replaced by it."""
@@ -109,6 +112,9 @@ class Target:
                 f"{self.root}: another download writes into this folder. Wait for it, or name "
                 f"another folder with --root."
             ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         self.own = own
         self.parts = self._kept(_entered(own, PARTS))
         self.rules = _rules_of(own)

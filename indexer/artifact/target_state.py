@@ -108,23 +108,20 @@ class TargetState:
             self._database = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        for attempt in range(2):
+        for _ in range(2):
             try:
                 return self._opened()
-            except sqlite3.DatabaseError:
-                if attempt:
-                    raise
+            except (sqlite3.Error, OSError):
                 self._remove()
-        raise AssertionError
+        # On a full disk, say: then nothing is remembered beyond this download.
+        return _prepared(sqlite3.connect(":memory:", check_same_thread=False))
 
     def _opened(self) -> sqlite3.Connection:
         for name in _NAMES:
             # SQLite would follow it, out of the folder.
             if (self._folder / name).is_symlink():
                 (self._folder / name).unlink()
-        database = sqlite3.connect(
-            self._folder / _NAMES[0], check_same_thread=False, isolation_level="DEFERRED"
-        )
+        database = sqlite3.connect(self._folder / _NAMES[0], check_same_thread=False)
         try:
             # Alone, it needs no memory that is shared through a file, which not every file system
             # can do; and a commit need not reach the disk, only come before those after it.
@@ -134,17 +131,22 @@ class TargetState:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version not in (0, FORMAT):
                 raise sqlite3.DatabaseError
-            for statement in _TABLES:
-                database.execute(statement)
-            database.commit()
+            return _prepared(database)
         except BaseException:
             database.close()
             raise
-        return database
 
     def _remove(self) -> None:
         for name in _NAMES:
-            (self._folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self._folder / name).unlink()
+
+
+def _prepared(database: sqlite3.Connection) -> sqlite3.Connection:
+    for statement in _TABLES:
+        database.execute(statement)
+    database.commit()
+    return database
 
 
 def _signed(number: int) -> int:

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -125,14 +125,26 @@ class _Looked:
 
 
 @dataclass(slots=True)
-class _Source:
-    """A source, and what is known of asking its server."""
+class _Shown:
+    """A source as it can be listed, now or as of a moment; opened once, if at all."""
 
-    ref: SourceRef
-    spread: float
+    as_of: datetime | None
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_open: bool = False
     opened: OpenedSource | None = None
+
+
+@dataclass(slots=True)
+class _Source:
+    """A source, and what is known of asking its server.
+
+    `spread` objects were listed for each entry. `then` shows it as it was when it was scanned.
+    """
+
+    ref: SourceRef
+    spread: float
+    now: _Shown
+    then: _Shown | None
     has_answered: bool = False
     failures: int = 0
     failure: StoreUnavailable | None = None
@@ -149,10 +161,20 @@ class _Piece:
     after: Key | None
     span: int
 
-    def is_better_listed(self) -> bool:
-        """Whether listing costs less than asking for each."""
-        opening = 0 if self.source.is_open else 1
-        pages = 1 + opening + self.span * self.source.spread / PAGE_ROWS
+    def of(self, rows: Sequence[int]) -> _Piece:
+        """Some of its entries, by number."""
+        return replace(self, rows=self.rows.take(pa.array(rows, pa.int64())))
+
+    def may_be_listed(self, shown: _Shown) -> bool:
+        """Whether they lie below a folder, by their paths, and listing it costs less than asking
+        for each.
+        """
+        if not self.source.ref.uri.endswith("/"):
+            return False
+        names = self.rows.schema.names
+        if "uri" in names and self.rows.column("uri").null_count < self.rows.num_rows:
+            return False
+        pages = (1 if shown.is_open else 2) + self.span * self.source.spread / PAGE_ROWS
         return bool(self.rows.num_rows > LISTING_COST_HEADS * pages)
 
 
@@ -164,19 +186,25 @@ async def verify_references(
     ref: str,
     selection: Selection,
     as_of: datetime | None = None,
+    scanned_at: datetime | None = None,
     spreads: Sequence[float] = (),
     tell: Tell | None = None,
     counters: Counters | None = None,
 ) -> ReferenceReport:
     """What became of the entries that are selected, of the version `ref`.
 
-    `as_of` is the moment that the version is of. `spreads` say, by source, how many objects were
-    listed for each entry. Raises `CorruptContent`, and what reaching a server raises that has to be
-    set right first, such as `MissingCredentials`.
+    `as_of` is the moment that the version is of, `scanned_at` when its scan ended. `spreads` say,
+    by source, how many objects were listed for each entry. Raises `CorruptContent`, and what
+    reaching a server raises that has to be set right first, such as `MissingCredentials`.
     """
     sources = [
-        _Source(ref, spreads[number] if number < len(spreads) else 1.0)
-        for number, ref in enumerate(manifest.sources)
+        _Source(
+            source,
+            spread=spreads[number] if number < len(spreads) else 1.0,
+            now=_Shown(as_of),
+            then=_Shown(scanned_at) if as_of is None and scanned_at is not None else None,
+        )
+        for number, source in enumerate(manifest.sources)
     ]
     verifying = _Verifying(
         workspace, manifest, originals, sources, selection=selection, as_of=as_of
@@ -216,6 +244,8 @@ async def verify_references(
 
 
 class _Verifying:
+    """What is looked at in each shard, and by which way."""
+
     def __init__(
         self,
         workspace: Workspace,
@@ -273,40 +303,49 @@ class _Verifying:
 
     async def _look_at(self, piece: _Piece, looked: _Looked) -> None:
         looked.entries += piece.rows.num_rows
-        not_shown: list[int] = []
-        unseen: Sequence[int] = range(piece.rows.num_rows)
-        tells_versions = False
-        if piece.is_better_listed() and _may_be_listed(piece):
-            store = await self._opened(piece.source)
-            if store is not None and (store.properties.parallel or piece.after is None):
-                tells_versions = store.properties.versions
-                not_shown, unseen = await _compare(store, piece, looked)
-        await self._ask_each(piece, not_shown, looked, is_superseded=tells_versions)
-        await self._ask_each(piece, unseen, looked, is_superseded=False)
+        source = piece.source
+        not_shown, unseen = await self._compare(piece, source.now, looked)
+        are_versions = source.now.opened is not None and source.now.opened.store.properties.versions
+        if not_shown and are_versions and source.then is not None:
+            # Others have taken their places; those that were there then may be there still.
+            still, unread = await self._compare(piece.of(not_shown), source.then, looked)
+            looked.superseded += len(not_shown) - len(still) - len(unread)
+            not_shown = [not_shown[row] for row in (*still, *unread)]
+        await self._ask_each(piece.of(not_shown), looked, is_superseded=are_versions)
+        await self._ask_each(piece.of(unseen), looked, is_superseded=False)
 
-    async def _opened(self, source: _Source) -> Store | None:
+    async def _compare(
+        self, piece: _Piece, shown: _Shown, looked: _Looked
+    ) -> tuple[Sequence[int], Sequence[int]]:
+        """The rows that a listing does not show as they were recorded, and those that it did not
+        get to, which are all where there is none.
+        """
+        if piece.may_be_listed(shown):
+            store = await self._opened(piece.source, shown)
+            if store is not None and (store.properties.parallel or piece.after is None):
+                return await _compare(store, piece, looked)
+        return (), range(piece.rows.num_rows)
+
+    async def _opened(self, source: _Source, shown: _Shown) -> Store | None:
         """The source as it can be listed; None where it cannot.
 
         What is wrong with it is found out by asking for its objects.
         """
-        async with source.opening:
-            if not source.is_open:
-                source.is_open = True
+        async with shown.opening:
+            if not shown.is_open:
+                shown.is_open = True
                 with suppress(IndexerError):
-                    source.opened = await self._originals.listed(source.ref, as_of=self._as_of)
-        if source.opened is None or source.opened.store.properties.needs_head:
+                    shown.opened = await self._originals.listed(source.ref, as_of=shown.as_of)
+        if shown.opened is None or shown.opened.store.properties.needs_head:
             return None
-        return source.opened.store
+        return shown.opened.store
 
-    async def _ask_each(
-        self, piece: _Piece, rows: Sequence[int], looked: _Looked, *, is_superseded: bool
-    ) -> None:
-        table = piece.rows.take(pa.array(rows, pa.int64()))
-        waiting = originals_of(table, of_moment=self._as_of is not None)
+    async def _ask_each(self, piece: _Piece, looked: _Looked, *, is_superseded: bool) -> None:
+        waiting = originals_of(piece.rows, of_moment=self._as_of is not None)
         asking = _Asking(self._originals, piece.source, looked, is_superseded=is_superseded)
         with single_error():
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(rows), HEADS_AT_ONCE_MAX)):
+                for _ in range(min(piece.rows.num_rows, HEADS_AT_ONCE_MAX)):
                     group.create_task(asking.run(waiting))
 
 
@@ -445,14 +484,6 @@ async def _pages(store: Store, keys: KeyRange) -> AsyncGenerator[ListedPage]:
             if page.last is None or (keys.after is not None and page.last <= keys.after):
                 return
             keys = KeyRange(page.last, keys.through)
-
-
-def _may_be_listed(piece: _Piece) -> bool:
-    """Whether the entries lie below a folder, by their paths."""
-    has_uris = "uri" in piece.rows.schema.names and piece.rows.column("uri").null_count < len(
-        piece.rows
-    )
-    return piece.source.ref.uri.endswith("/") and not has_uris
 
 
 def _archived(rows: pa.RecordBatch, keys: Callable[[], set[bytes]]) -> int:

@@ -117,17 +117,15 @@ class Session:
 
         Only commands that record something make a data folder that is not there.
         """
-        from indexer.places import defaults_of, open_workspace, place_of
+        from indexer.places import open_workspace, place_of
         from indexer.runner import collect_garbage_seldom, run_command
 
         collect_garbage_seldom()
-        place, defaults = place_of(self.settings), defaults_of(self.settings)
+        place = place_of(self.settings)
 
         async def run() -> Any:
             log = self.new_logger()
-            async with open_workspace(
-                place, defaults=defaults, to=to, log=log, creates=creates
-            ) as workspace:
+            async with open_workspace(place, to=to, log=log, creates=creates) as workspace:
                 return await function(workspace)
 
         return run_command(run())

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from indexer.checksums import CHECKSUMS
 from indexer.commit_rules import check_name, check_ttl
+from indexer.defaults import OnLimit
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
 from indexer.label_rules import check_change
@@ -21,8 +22,6 @@ from indexer.limits import OBJECTS_MAX, OBJECTS_MAX_DEFAULT, SLICE_PAGES_MAX
 from indexer.records import LabelChange
 from indexer.references import ArtifactName, parse_alias, parse_run
 from indexer.sources import Source, check_sources
-
-OnLimit = Literal["error", "partial"]
 
 MOMENT_MIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENT_MAX: Final = datetime(2262, 1, 1, tzinfo=UTC)

@@ -41,8 +41,8 @@ from indexer.protocols import (
     StoreProperties,
 )
 from indexer.sources import SourceUri
-from indexer.stores.s3_client import chosen_endpoint
 from indexer.stores.s3_clients import ClientPool, CountedClient, SharedClient
+from indexer.stores.s3_endpoint import chosen_endpoint
 from indexer.stores.s3_list_requests import ListRequests
 from indexer.stores.s3_lister import S3Lister
 from indexer.stores.s3_minio import Directories

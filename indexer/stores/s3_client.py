@@ -11,11 +11,9 @@ Invariants
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiobotocore.session
@@ -27,32 +25,8 @@ from indexer.limits import CONNECT_TIMEOUT_S, IN_FLIGHT_MAX, REQUEST_TIMEOUT_S
 from indexer.protocols import S3Options
 from indexer.stores.headers import USER_AGENT
 from indexer.stores.s3_bodies import BoundedSession
+from indexer.stores.s3_endpoint import chosen_endpoint
 from indexer.stores.s3_errors import translated
-
-ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_S3_ENDPOINT_URL")
-"""Where an endpoint may be named in the environment; the first one that is set wins."""
-
-
-EXPLICIT_ENDPOINT: Final = "--endpoint-url"
-"""What named an endpoint that was given for the very command."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointChoice:
-    """The endpoint that is used, and what named it."""
-
-    url: str | None
-    origin: str
-
-
-def chosen_endpoint(options: S3Options) -> EndpointChoice:
-    """Which endpoint wins: option, then the environment; else botocore's configuration decides."""
-    if options.endpoint_url:
-        return EndpointChoice(options.endpoint_url, EXPLICIT_ENDPOINT)
-    for variable in ENDPOINT_VARIABLES:
-        if url := os.environ.get(variable):
-            return EndpointChoice(url, variable)
-    return EndpointChoice(None, "the AWS configuration")
 
 
 def new_session(options: S3Options) -> aiobotocore.session.AioSession:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, field
 
@@ -16,10 +17,11 @@ from indexer.limits import (
 )
 from indexer.wire.base import Answer, Order
 
-ARROW_TYPE = "application/vnd.apache.arrow.stream"
+ARROW_TYPE: Final = "application/vnd.apache.arrow.stream"
 
 Path = Annotated[str, Meta(min_length=1, max_length=CURSOR_CHARACTERS_MAX)]
-ViewName = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+VIEW_NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
+ViewName = Annotated[str, Meta(pattern=f"^{VIEW_NAME.pattern}$")]
 Rows = Annotated[int, Meta(ge=1, le=QUERY_ROWS_MAX)]
 Seconds = Annotated[float, Meta(gt=0, le=QUERY_TIMEOUT_S_MAX)]
 

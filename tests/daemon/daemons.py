@@ -9,7 +9,8 @@ from typing import Any
 
 import aiohttp
 
-from indexer.app import App, Defaults, open_app, open_daemon
+from indexer.app import App, open_app, open_daemon
+from indexer.defaults import Defaults
 from indexer.protocols import S3Options, SourceOptions
 from indexer.telemetry import new_logger
 from indexer.testing.synthetic_s3 import SyntheticS3

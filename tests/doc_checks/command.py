@@ -11,7 +11,7 @@ import msgspec
 
 from indexer import config, errors
 from indexer.cli import EXIT_INTERRUPTED, cli
-from indexer.stores.s3_client import ENDPOINT_VARIABLES
+from indexer.stores.s3_endpoint import ENDPOINT_VARIABLES
 from indexer.wire.artifacts import (
     AliasDocument,
     ArtifactDocument,
@@ -21,6 +21,7 @@ from indexer.wire.artifacts import (
     VersionDocument,
 )
 from indexer.wire.diff import ChangedFolderDocument, ChangeDocument, DiffSummaryDocument
+from indexer.wire.downloads import DownloadDocument
 from indexer.wire.jobs import (
     DoctorDocument,
     JobDocument,
@@ -115,8 +116,9 @@ def settings_are_documented(docs: Documents) -> Complaints:
 
 
 def default_of(setting: config.Setting) -> str:
-    if setting.name == "data":
-        folder = config.default_data_folder({})
+    folders = {"data": config.default_data_folder, "cache_folder": config.default_cache_folder}
+    if setting.name in folders:
+        folder = folders[setting.name]({})
         return "~/" + folder.relative_to(Path.home()).as_posix()
     if setting.default is None:
         return ""
@@ -164,7 +166,8 @@ PRINTED: tuple[type[msgspec.Struct], ...] = (
     *(SnapshotDocument, PreviewDocument, VersionDocument, EntryDocument),
     *(ChangeDocument, ChangedFolderDocument, DiffSummaryDocument, ProjectDocument),
     *(ArtifactDocument, AliasDocument, TagDocument, RunDocument, RunShown, LineageDocument),
-    *(GarbageDocument, FindingDocument, ReferencesDocument, StructureDocument, LinkDocument),
+    *(GarbageDocument, DownloadDocument),
+    *(FindingDocument, ReferencesDocument, StructureDocument, LinkDocument),
     *(DoctorDocument, Listening, JobDocument),
 )
 """What the command prints, in the order of the document."""

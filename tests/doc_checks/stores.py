@@ -14,7 +14,7 @@ from indexer.globs import translate
 from indexer.records import Consistency
 from indexer.sources import SCHEMES
 from indexer.stores import s3_objects
-from indexer.stores.s3_client import ENDPOINT_VARIABLES
+from indexer.stores.s3_endpoint import ENDPOINT_VARIABLES
 from indexer.stores.s3_probe import Facts
 from indexer.testing.past_suite import PastSuite
 from indexer.testing.store_suite import HOSTILE_KEYS, StoreSuite

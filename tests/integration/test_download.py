@@ -26,6 +26,7 @@ from indexer.errors import Busy, InvalidSetting, Mismatch
 from indexer.library import Version
 from indexer.testing.store_suite import HOSTILE_KEYS, body_of
 from tests.conftest import MakeBucket, WebFolder
+from tests.documents import DOWNLOAD, documents, run_code
 from tests.gcs_api import GCSApi
 from tests.integration.commands import PYTHON, ROOT, TIMEOUT_S, Command, snapshot
 from tests.integration.ranged_server import RangedServer
@@ -396,6 +397,18 @@ def test_one_download_at_a_time_writes_into_a_folder(
         version.download(tmp_path / "out")
     target.close()
     assert version.download(tmp_path / "out").objects_fetched == 1
+
+
+def test_what_the_document_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INDEXER_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "in"
+    (source / "train").mkdir(parents=True)
+    for number in range(4):
+        (source / "train" / "number").write_text(str(number))
+        indexer.snapshot(f"{source}/", name="vision/images")
+    assert run_code(documents()[DOWNLOAD])["result"].objects_fetched == 1
+    assert files(tmp_path / "images") == {"train/number": b"3"}
 
 
 # --- the command ---------------------------------------------------------------------------------

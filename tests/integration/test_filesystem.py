@@ -23,6 +23,7 @@ import pytest
 
 import indexer
 from deploy.s3_server import S3Server
+from indexer.errors import InvalidSetting
 from indexer.filesystem import IndexerFileSystem
 from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.conftest import MakeBucket
@@ -108,6 +109,18 @@ def test_the_tree_is_that_of_the_version(local: IndexerFileSystem) -> None:
     for missing in (f"{root}/none", "p/none", "none/at/all"):
         with pytest.raises(FileNotFoundError, match="no"):
             local.ls(missing)
+
+
+def test_options_are_settings(local: IndexerFileSystem, data: Path, tmp_path: Path) -> None:
+    assert IndexerFileSystem(data=data, in_flight=2, region="eu-west-1").exists("p/a/x.csv")
+    for wrong in ({"in_flight": 0}, {"endpoint": "http://127.0.0.1"}):
+        with pytest.raises(InvalidSetting, match=next(iter(wrong))):
+            IndexerFileSystem(data=data, **wrong)
+    nowhere = IndexerFileSystem(data=tmp_path / "later")
+    with pytest.raises(FileNotFoundError, match="no data folder"):
+        nowhere.ls("")
+    indexer.snapshot(f"{tmp_path}/files/", name="p/a", data=tmp_path / "later")
+    assert nowhere.ls("", detail=False) == ["p"]
 
 
 def test_bytes_and_parts_of_them(local: IndexerFileSystem, tmp_path: Path) -> None:

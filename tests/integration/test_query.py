@@ -15,9 +15,9 @@ import pytest
 
 import indexer
 from deploy.s3_server import S3Server
-from indexer.app import App, Defaults, open_app
-from indexer.artifact.query import QueryLimits
+from indexer.app import App, open_app
 from indexer.artifact.results import Result
+from indexer.defaults import Defaults, QueryLimits
 from indexer.errors import Busy, CorruptContent, QueryLimitExceeded, QueryRefused
 from indexer.references import parse_reference
 from indexer.wire.query import QueryOrder

@@ -118,6 +118,22 @@ def test_with_versions_only_what_is_not_kept_is_lost(
     assert recorded in lost.findings[0][1].recorded
 
 
+def test_of_old_versions_a_listing_of_their_time_finds_most(
+    on_minio: S3Server,
+    bucket: MakeBucket,
+    s3_client: Callable[[S3Server], Any],
+    version_of: MakeVersion,
+) -> None:
+    bodies = {f"{number:03}": b"old" for number in range(60)}
+    name, client = bucket(on_minio, bodies, versioned=True), s3_client(on_minio)
+    version = version_of(f"s3://{name}/")
+    for key in bodies:
+        client.put_object(Bucket=name, Key=key, Body=b"new")
+    client.delete_object(Bucket=name, Key="007")
+    report = version.verify()
+    assert (report.is_right, report.superseded, report.confirmed) == (True, 60, 60)
+
+
 def test_a_bucket_that_is_gone_and_a_server_that_is_not_there(
     on_minio: S3Server,
     bucket: MakeBucket,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -13,6 +16,13 @@ from indexer.manifest import SourceRef
 from indexer.page import SCHEMA
 
 duckdb = pytest.importorskip("duckdb")
+
+
+@cache
+def connection() -> Any:
+    """One for all examples: opening one takes longer than an example."""
+    return duckdb.connect()
+
 
 REF = "project/artifact:v3"
 FOLDERS = ("s3://bucket/a'b/", "gs://bucket/", "https://host/x/", "file:///some%20folder/")
@@ -52,10 +62,10 @@ def versions(draw: st.DrawFn) -> tuple[pa.Table, list[SourceRef]]:
 
 
 @given(versions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_sql_and_arrow_say_what_entries_are(version: tuple[pa.Table, list[SourceRef]]) -> None:
     table, sources = version
-    database = duckdb.connect()
+    database = connection()
     database.register("raw", raw_rows(table, sources))
     by_sql = database.sql(entries_sql("raw", sources, REF)).to_arrow_table()
     by_arrow = entries_table(table, sources, REF)

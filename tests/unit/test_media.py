@@ -19,11 +19,16 @@ MOUNTED = SourceRef("https://host/x/", "web")
     ("value", "paths"),
     [
         ("a.wav", ["tables/a.wav", "a.wav"]),
-        ("../a.wav", ["a.wav"]),
-        ("../../a.wav", []),
-        ("./m//a.wav", ["tables/m/a.wav", "m/a.wav"]),
+        ("../a.wav", ["tables/../a.wav", "a.wav"]),
+        ("../../a.wav", ["tables/../../a.wav"]),
+        ("m//a.wav", ["tables/m//a.wav", "tables/m/a.wav", "m//a.wav", "m/a.wav"]),
         ("/m/a.wav", ["m/a.wav"]),
-        ("..", []),
+        (
+            "..",
+            [
+                "tables/..",
+            ],
+        ),
         ("s3://bucket/data/m/a b.wav", ["m/a b.wav"]),
         ("https://host/x/a%20b.wav", ["web/a b.wav"]),
         ("s3://other/a.wav", []),

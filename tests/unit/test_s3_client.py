@@ -22,10 +22,10 @@ from indexer.stores import s3_errors
 from indexer.stores.memory import MemoryFacts
 from indexer.stores.s3 import S3Connection, connect
 from indexer.stores.s3_client import (
-    chosen_endpoint,
     new_session,
     open_client,
 )
+from indexer.stores.s3_endpoint import chosen_endpoint
 from indexer.stores.s3_errors import server_error, translated
 from indexer.stores.s3_list_requests import UnknownOperation
 from indexer.telemetry import Counters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,13 @@ from indexer.artifact.table_changes import column_changes, compare_sql, matched_
 from indexer.errors import QueryRefused
 
 duckdb = pytest.importorskip("duckdb")
+
+
+@cache
+def connection() -> Any:
+    """One for all examples: opening one takes longer than an example."""
+    return duckdb.connect()
+
 
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -32,7 +40,7 @@ SCHEMA = pa.schema(
 
 
 def compared(before: pa.Table, after: pa.Table, key: tuple[str, ...]) -> list[dict[str, Any]]:
-    database = duckdb.connect()
+    database = connection()
     database.register("b4", before)
     database.register("af", after)
     columns = before.column_names, after.column_names
@@ -63,7 +71,7 @@ def model(
 
 
 @given(ROWS, ROWS, st.sampled_from([("id",), ("id", "part"), ("part", "id")]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_changes_are_those_of_the_model(
     before: list[dict[str, Any]], after: list[dict[str, Any]], key: tuple[str, ...]
 ) -> None:
