@@ -51,6 +51,7 @@ from indexer.limits import (
     DOWNLOAD_TOLD_MAX,
     DOWNLOAD_UNAVAILABLE_MAX,
 )
+from indexer.records import VersionRecord
 from indexer.telemetry import Counters
 from indexer.wire.artifacts import path_fields
 from workers.pool import Pool
@@ -186,6 +187,11 @@ class DownloadResult:
             f"{count:,} of {self.objects:,} objects of {self.ref} could not be downloaded; "
             f"the others are in {self.root}. {told}{rest}"
         )
+
+
+def default_root(version: VersionRecord) -> Path:
+    """The folder that a version is downloaded to unless somebody says so, in the current one."""
+    return Path("artifacts") / f"{version.name.artifact}:v{version.number}"
 
 
 async def download(

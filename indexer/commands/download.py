@@ -53,10 +53,15 @@ def download(
 
     What is there and right is not fetched again, and what was interrupted is gone on with.
     """
-    from indexer.artifact.download import DownloadOptions, DownloadTally
+    from indexer.artifact.download import (
+        DownloadOptions,
+        DownloadTally,
+        default_root,
+    )
+    from indexer.artifact.download import download as download_version
     from indexer.artifact.handle import Handle
     from indexer.globs import Filters
-    from indexer.places import cache_of, download_folder_of
+    from indexer.places import cache_of
     from indexer.telemetry import Counters
 
     console, counters, tally = session.console, Counters(), DownloadTally()
@@ -73,9 +78,8 @@ def download(
         objects, size_bytes = handle.record.objects, handle.record.size_bytes
         figures = tally.figures(objects if is_whole else 0, size_bytes)
         async with console.progress(counters, ref, figures):
-            return await handle.download(
-                root or download_folder_of(handle.record), options, counters=counters, tally=tally
-            )
+            folder = root or default_root(handle.record)
+            return await download_version(handle, folder, options, counters=counters, tally=tally)
 
     result: DownloadResult = session.run(run)
     _show(console, result)

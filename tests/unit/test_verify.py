@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from indexer.artifact.handle import Handle
-from indexer.artifact.verify import ReferenceReport, Selection, Tell
+from indexer.artifact.verify import ReferenceReport, Tell
 from indexer.errors import AccessDenied, BrokenListing, MissingCredentials, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import HEADS_AT_ONCE_MAX, LISTING_COST_HEADS, SHARDS_VERIFIED_AT_ONCE
@@ -73,7 +73,7 @@ class Checked:
         self.calls.pages, self.calls.heads = 0, []
         self.world.wrap = self.calls.wrap
         workspace: Any = self
-        return await Handle(workspace, self.kept.record).verify(Selection(**selected), tell=tell)
+        return await Handle(workspace, self.kept.record).verify(**selected, tell=tell)
 
     async def manifest(self, _: str) -> Manifest:
         return self.kept.manifest
