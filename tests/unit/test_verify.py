@@ -16,7 +16,7 @@ from indexer.keyspace import Key, KeyRange
 from indexer.limits import HEADS_AT_ONCE_MAX, LISTING_COST_HEADS, SHARDS_VERIFIED_AT_ONCE
 from indexer.manifest import Manifest
 from indexer.objects import Head
-from indexer.protocols import CommitRequest, ListedPage, Reach
+from indexer.protocols import CommitRequest, ListedPage, Reach, SourceOptions
 from indexer.stores.memory import MemoryObject, MemoryStore
 from tests.unit.job_runs import World, bucket, numbered
 from tests.unit.kept_versions import Kept, kept_of
@@ -67,7 +67,7 @@ class Checked:
     world: World
     kept: Kept
     calls: Calls = field(default_factory=Calls)
-    options: None = None
+    options: SourceOptions = field(default_factory=SourceOptions)
 
     async def verify(self, tell: Tell | None = None, **selected: Any) -> ReferenceReport:
         self.calls.pages, self.calls.heads = 0, []
