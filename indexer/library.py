@@ -24,13 +24,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
-from indexer.artifact.cache import CacheMode
-from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally
+from indexer.artifact.download.cache import CacheMode
+from indexer.artifact.download.download import DownloadOptions, DownloadResult, DownloadTally
 from indexer.artifact.handle import Handle
 from indexer.artifact.links import EntryLink, check_expiry
-from indexer.artifact.results import Comparison
-from indexer.artifact.results import Result as RowsResult
-from indexer.artifact.verify import ReferenceReport, Selection
+from indexer.artifact.query.results import Comparison
+from indexer.artifact.query.results import Result as RowsResult
+from indexer.artifact.verify.references import ReferenceReport, Selection
 from indexer.console import Console
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
@@ -101,7 +101,7 @@ class Version:
 
     def to_pandas(self, prefix: str | bytes = b"") -> pd.DataFrame:
         """The entries whose paths start with `prefix` as a data frame, with the columns of SQL."""
-        from indexer.artifact.columns import entries_frame
+        from indexer.artifact.query.columns import entries_frame
 
         sources = self._run(Handle.manifest).sources
         return entries_frame(self.entries(prefix), sources, self.ref)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from indexer.artifact.compare import CHANGES, entries_in
-from indexer.artifact.diff import Diff
+from indexer.artifact.diff.compare import CHANGES, entries_in
+from indexer.artifact.diff.diff import Diff
 from indexer.changes import ChangeKind, DiffSummary, Tally
 from indexer.console import shown
 from indexer.limits import CATALOG_ROWS_MAX

@@ -16,16 +16,21 @@ from typing import Final
 
 import pyarrow as pa
 
-from indexer.artifact.columns import quoted_name
-from indexer.artifact.diff import Diff, find_diff
-from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally, download
+from indexer.artifact.diff.diff import Diff, find_diff
+from indexer.artifact.download.download import (
+    DownloadOptions,
+    DownloadResult,
+    DownloadTally,
+    download,
+)
 from indexer.artifact.entries import read_entries
 from indexer.artifact.links import EntryLink, links_of
 from indexer.artifact.originals import Originals
-from indexer.artifact.results import Comparison, Result
-from indexer.artifact.structure import verify_structure
-from indexer.artifact.tiling import read_tiling
-from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
+from indexer.artifact.query.columns import quoted_name
+from indexer.artifact.query.results import Comparison, Result
+from indexer.artifact.verify.references import ReferenceReport, Selection, Tell, verify_references
+from indexer.artifact.verify.structure import verify_structure
+from indexer.artifact.verify.tiling import read_tiling
 from indexer.errors import CorruptContent
 from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.manifest import Manifest
@@ -178,7 +183,7 @@ class Handle:
         counters: Counters | None = None,
         tally: DownloadTally | None = None,
     ) -> DownloadResult:
-        """Makes files of its objects below a folder. See `artifact.download`."""
+        """Makes files of its objects below a folder. See `artifact.download.download`."""
         return await download(self, root, options, counters=counters, tally=tally)
 
     @asynccontextmanager

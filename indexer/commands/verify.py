@@ -11,13 +11,13 @@ from indexer.errors import Mismatch
 
 if TYPE_CHECKING:
     from indexer.artifact.found import Finding
-    from indexer.artifact.verify import ReferenceReport, Selection
+    from indexer.artifact.verify.references import ReferenceReport, Selection
     from indexer.records import StructureReport
     from indexer.workspace import Workspace
 
 
 def _selection(prefix: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Selection:
-    from indexer.artifact.verify import Selection
+    from indexer.artifact.verify.references import Selection
     from indexer.globs import Filters
 
     return Selection(prefix.encode("utf-8", "surrogateescape"), Filters(include, exclude))

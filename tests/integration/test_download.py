@@ -20,8 +20,8 @@ import indexer
 from deploy.gcs_server import GCSServer
 from deploy.s3_server import S3Server
 from deploy.web_server import Kind as WebKind
-from indexer.artifact.download import DownloadResult
-from indexer.artifact.local_paths import OWN_FOLDER, LocalPath, entry_path_of
+from indexer.artifact.download.download import DownloadResult
+from indexer.artifact.download.local_paths import OWN_FOLDER, LocalPath, entry_path_of
 from indexer.errors import Busy, InvalidSetting, Mismatch
 from indexer.library import Version
 from indexer.testing.store_suite import HOSTILE_KEYS, body_of
@@ -390,7 +390,7 @@ def test_a_download_that_was_killed_goes_on(tmp_path: Path) -> None:
 def test_one_download_at_a_time_writes_into_a_folder(
     version_of: MakeVersion, tmp_path: Path
 ) -> None:
-    from indexer.artifact.target import Target
+    from indexer.artifact.download.target import Target
 
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a").write_bytes(b"a")
