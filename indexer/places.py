@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from indexer.artifact.cache import CacheOptions
+from indexer.artifact.download.cache import CacheOptions
 from indexer.config import Settings, load_settings
 from indexer.defaults import Defaults, QueryLimits
 from indexer.errors import InvalidSetting

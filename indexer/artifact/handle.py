@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from indexer.artifact.cache import CacheOptions
-from indexer.artifact.columns import entries_frame, quoted_name
-from indexer.artifact.diff import Diff, find_diff
-from indexer.artifact.download import (
+from indexer.artifact.diff.diff import Diff, find_diff
+from indexer.artifact.download.cache import CacheOptions
+from indexer.artifact.download.download import (
     DownloadOptions,
     DownloadResult,
     DownloadTally,
@@ -34,10 +33,11 @@ from indexer.artifact.download import (
 from indexer.artifact.entries import Selection, encoded, read_entries
 from indexer.artifact.links import EntryLink, check_expiry, links_of
 from indexer.artifact.originals import Originals
-from indexer.artifact.results import Comparison, Result
-from indexer.artifact.structure import verify_structure
-from indexer.artifact.tiling import read_tiling
-from indexer.artifact.verify import ReferenceReport, Tell, verify_references
+from indexer.artifact.query.columns import entries_frame, quoted_name
+from indexer.artifact.query.results import Comparison, Result
+from indexer.artifact.verify.references import ReferenceReport, Tell, verify_references
+from indexer.artifact.verify.structure import verify_structure
+from indexer.artifact.verify.tiling import read_tiling
 from indexer.errors import CorruptContent, InvalidSetting
 from indexer.globs import Filters
 from indexer.label_rules import plain

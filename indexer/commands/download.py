@@ -10,7 +10,7 @@ import click
 from indexer.commands.session import Session, common, connection, selecting, with_session
 
 if TYPE_CHECKING:
-    from indexer.artifact.download import DownloadResult
+    from indexer.artifact.download.download import DownloadResult
     from indexer.console import Console
     from indexer.workspace import Workspace
 
@@ -53,12 +53,12 @@ def download(
 
     What is there and right is not fetched again, and what was interrupted is gone on with.
     """
-    from indexer.artifact.download import (
+    from indexer.artifact.download.download import (
         DownloadOptions,
         DownloadTally,
         default_root,
     )
-    from indexer.artifact.download import download as download_version
+    from indexer.artifact.download.download import download as download_version
     from indexer.artifact.handle import Handle
     from indexer.globs import Filters
     from indexer.places import cache_of

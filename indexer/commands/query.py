@@ -20,7 +20,7 @@ from indexer.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from indexer.artifact.handle import Handle
-    from indexer.artifact.results import Comparison, Result
+    from indexer.artifact.query.results import Comparison, Result
     from indexer.workspace import Workspace
 
 

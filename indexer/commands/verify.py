@@ -12,7 +12,7 @@ from indexer.errors import Mismatch
 
 if TYPE_CHECKING:
     from indexer.artifact.found import Finding
-    from indexer.artifact.verify import ReferenceReport
+    from indexer.artifact.verify.references import ReferenceReport
     from indexer.records import StructureReport
     from indexer.workspace import Workspace
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from msgspec import Meta
 from multidict import CIMultiDictProxy
 
-from indexer.artifact.query import Queries
+from indexer.artifact.query.queries import Queries
 from indexer.content import ContentStore
 from indexer.daemon.health import Health
 from indexer.daemon.metrics import Metrics

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from indexer.artifact.compare import CHANGES, entries_in
-from indexer.artifact.diff import Diff
+from indexer.artifact.diff.compare import CHANGES, entries_in
+from indexer.artifact.diff.diff import Diff
 from indexer.artifact.handle import COMPARING_THREADS
 from indexer.changes import ChangeKind, DiffSummary, Tally
 from indexer.console import shown

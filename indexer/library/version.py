@@ -17,14 +17,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
-from indexer.artifact.cache import CacheMode
-from indexer.artifact.download import DownloadResult, DownloadTally
+from indexer.artifact.download.cache import CacheMode
+from indexer.artifact.download.download import DownloadResult, DownloadTally
 from indexer.artifact.entries import encoded
 from indexer.artifact.handle import Handle
 from indexer.artifact.links import EntryLink
-from indexer.artifact.results import Comparison
-from indexer.artifact.results import Result as Rows
-from indexer.artifact.verify import ReferenceReport
+from indexer.artifact.query.results import Comparison
+from indexer.artifact.query.results import Result as Rows
+from indexer.artifact.verify.references import ReferenceReport
 from indexer.console import bytes_shown, shown
 from indexer.errors import InvalidSetting
 from indexer.library.diff import VersionDiff

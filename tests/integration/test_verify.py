@@ -13,7 +13,7 @@ import indexer
 from deploy.gcs_server import GCSServer
 from deploy.s3_server import S3Server
 from deploy.web_server import Kind as WebKind
-from indexer.artifact.verify import ReferenceReport
+from indexer.artifact.verify.references import ReferenceReport
 from indexer.errors import Mismatch
 from indexer.library import Version
 from tests.conftest import MakeBucket, WebFolder
@@ -38,7 +38,7 @@ MakeVersion = Callable[[str], Version]
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """By a listing, however few entries there are, or by a HEAD each, however many."""
     cost = 0 if request.param == "listing" else 10**9
-    monkeypatch.setattr("indexer.artifact.verify.LISTING_COST_HEADS", cost)
+    monkeypatch.setattr("indexer.artifact.verify.references.LISTING_COST_HEADS", cost)
     return str(request.param)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.artifact.structure import CHECKS
+from indexer.artifact.verify.structure import CHECKS
 from indexer.keyspace import RUN_ROWS_MAX, cut_long_run, cut_rows, low_digests
 from indexer.manifest import SourceRef
 from indexer.protocols import CommitRequest

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, UnsetType
 
-from indexer.artifact.structure import verify_structure
+from indexer.artifact.verify.structure import verify_structure
 from indexer.daemon.dispatch import tag_of
 from indexer.daemon.operation import (
     ALIAS_IF_MATCH,

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from indexer.artifact.target import Target, Wanted
+from indexer.artifact.download.target import Target, Wanted
 from indexer.limits import DOWNLOAD_RANGE_BYTES
 
 FORMAT: Final = 1

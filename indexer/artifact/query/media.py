@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.artifact.columns import REFERENCE_SCHEME, quoted_name
+from indexer.artifact.query.columns import REFERENCE_SCHEME, quoted_name
 from indexer.errors import QueryRefused
 from indexer.manifest import SourceRef
 from indexer.sources import BUCKET_SCHEMES

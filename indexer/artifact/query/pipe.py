@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
-from indexer.artifact.columns import RAW_SCHEMA, raw_rows
 from indexer.artifact.entries import within
-from indexer.artifact.frames import Need, Outcome, Reply, View, frame, read_frame
+from indexer.artifact.query.columns import RAW_SCHEMA, raw_rows
+from indexer.artifact.query.messages import Need, Outcome, Reply, View, frame, read_frame
 from indexer.content import decode_shard
 from indexer.errors import IndexerError, error_of
 from indexer.limits import QUERY_SHARDS_AHEAD_MAX, SHARD_BYTES_MAX, TABLE_BYTES_MAX

@@ -29,9 +29,10 @@ import pyarrow.dataset
 import pyarrow.json
 import pyarrow.parquet
 
-from indexer.artifact.columns import RAW_SCHEMA, entries_sql, quoted_name
-from indexer.artifact.encoded import encoded, with_plain_sums
-from indexer.artifact.frames import (
+from indexer.artifact.query.columns import RAW_SCHEMA, entries_sql, quoted_name
+from indexer.artifact.query.encoded import encoded, with_plain_sums
+from indexer.artifact.query.media import ROW, links_of, media_sql, names_of, split_address
+from indexer.artifact.query.messages import (
     EXIT_LATE,
     Bounds,
     Comparison,
@@ -40,11 +41,10 @@ from indexer.artifact.frames import (
     Task,
     read_frame,
 )
-from indexer.artifact.media import ROW, links_of, media_sql, names_of, split_address
-from indexer.artifact.named import named_tables
-from indexer.artifact.pipe import Entries, Wire
-from indexer.artifact.table_changes import column_changes, compare_sql, matched_key
-from indexer.artifact.tables import (
+from indexer.artifact.query.named import named_tables
+from indexer.artifact.query.pipe import Entries, Wire
+from indexer.artifact.query.table_changes import column_changes, compare_sql, matched_key
+from indexer.artifact.query.tables import (
     format_of,
     format_sql,
     joined_parts,

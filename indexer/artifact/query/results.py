@@ -1,4 +1,4 @@
-"""Result: the rows that a query or a comparison gave, for Python, as a table, a frame or CSV."""
+"""Results: the rows that a query or a comparison gave, for Python, as a table, a frame or CSV."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def entries_frame(
     tables: Iterable[pa.Table], sources: Sequence[SourceRef], ref: str
 ) -> pd.DataFrame:
     """`COLUMNS` of all tables as one data frame. Raises `UsageError` where pandas is missing."""
-    from indexer.artifact.results import frame_of
+    from indexer.artifact.query.results import frame_of
 
     empty = pa.Table.from_batches([empty_page()])
     return frame_of(pa.concat_tables(entries_table(one, sources, ref) for one in (empty, *tables)))

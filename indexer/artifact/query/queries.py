@@ -1,4 +1,4 @@
-"""Query: what SQL and comparisons of tables are asked of, and how many at once.
+"""Queries: what SQL and comparisons of tables are asked of, and how many at once.
 
 Invariants
   * SQL sees the versions that its order names, as the order names them, and nothing else.
@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.artifact.entries import shards_below
-from indexer.artifact.frames import Bounds, Comparison, Task, View
 from indexer.artifact.handle import Handle
 from indexer.artifact.originals import Original, originals_of
-from indexer.artifact.sandbox import answer
+from indexer.artifact.query.messages import Bounds, Comparison, Task, View
+from indexer.artifact.query.sandbox import answer
 from indexer.checksums import ALGORITHMS, new_hash
 from indexer.content import decode_shard
 from indexer.defaults import QueryLimits

@@ -25,16 +25,16 @@ from pathlib import Path
 from threading import RLock
 from typing import Final, Literal
 
-from indexer.artifact.local_paths import (
+from indexer.artifact.download.local_paths import (
     OWN_FOLDER,
     LocalPath,
     Rules,
     folded,
     kept_apart,
 )
+from indexer.artifact.download.sameness import provable
+from indexer.artifact.download.target_state import Known, TargetState
 from indexer.artifact.originals import Original
-from indexer.artifact.sameness import provable
-from indexer.artifact.target_state import Known, TargetState
 from indexer.errors import Busy, IndexerError, InvalidSetting, Temporary
 from indexer.limits import TARGET_FOLDERS_OPEN_MAX
 

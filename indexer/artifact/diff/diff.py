@@ -25,11 +25,11 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.artifact.compare import compare_rows, entries_in, in_order
+from indexer.artifact.diff.compare import compare_rows, entries_in, in_order
+from indexer.artifact.diff.renames import Renames, find_renames
+from indexer.artifact.diff.spans import Span, spans_of
+from indexer.artifact.diff.tallies import FolderTallies, tallies_of
 from indexer.artifact.entries import Shards, within
-from indexer.artifact.renames import Renames, find_renames
-from indexer.artifact.spans import Span, spans_of
-from indexer.artifact.tallies import FolderTallies, tallies_of
 from indexer.changes import (
     Change,
     ChangedFolder,

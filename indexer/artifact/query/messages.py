@@ -1,4 +1,4 @@
-"""Frames: what a query's process and the one that started it say to each other.
+"""Messages: what a query's process and the one that started it say to each other.
 
     task ->                         what is to be answered, once
     <- need, reply ->               a shard or a table, as often as it is needed

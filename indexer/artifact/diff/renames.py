@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.artifact.compare import (
+from indexer.artifact.diff.compare import (
     CHANGES,
     FULL_OBJECT,
     changes_of,

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from indexer.artifact.frames import (
+from indexer.artifact.query.messages import (
     EXIT_LATE,
     HEAD,
     HEADER_BYTES_MAX,
@@ -46,7 +46,7 @@ class Without:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Without())
 sys.path[:] = sys.argv[1:]
-from indexer.artifact.locked import main
+from indexer.artifact.query.locked import main
 main()
 """
 """How the process begins: without libraries that others import where they are there, which takes

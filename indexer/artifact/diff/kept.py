@@ -1,4 +1,4 @@
-"""diffs: the diffs that were asked for last, kept for whoever pages through them.
+"""kept: the diffs that were asked for last, kept for whoever pages through them.
 
 Invariants
   * At most `DIFFS_KEPT_MAX` are kept, and `DIFFS_AT_ONCE_MAX` are found at once.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakValueDictionary
 
-from indexer.artifact.diff import Diff, find_diff
+from indexer.artifact.diff.diff import Diff, find_diff
 from indexer.limits import DIFFS_AT_ONCE_MAX, DIFFS_KEPT_MAX
 from indexer.workspace import Workspace
 from workers.slots import Slots

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.artifact.compare import CHANGES
-from indexer.artifact.renames import Renames
+from indexer.artifact.diff.compare import CHANGES
+from indexer.artifact.diff.renames import Renames
 from indexer.changes import ChangeKind, Tallies, Tally, no_tallies
 
 _GROUPED = [("kind", "count"), ("before", "sum"), ("after", "sum")]

@@ -1,4 +1,4 @@
-"""Verify: whether a version's objects can still be fetched, found out without reading them.
+"""References: whether a version's objects can still be fetched, found out without reading them.
 
 Invariants
   * A listing confirms, it never condemns: whatever it does not show as it was recorded is asked for

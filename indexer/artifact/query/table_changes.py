@@ -1,4 +1,4 @@
-"""Compare: two states of a table by key, row by row, as SQL.
+"""Table changes: two states of a table by key, row by row, as SQL.
 
 Invariants
   * Every key is told of once: as added, removed or changed, as duplicate where one of the states
@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
-from indexer.artifact.columns import quoted_name, quoted_text
+from indexer.artifact.query.columns import quoted_name, quoted_text
 from indexer.errors import QueryRefused
 
 CHANGES = ("added", "removed", "changed", "duplicate")

@@ -18,7 +18,7 @@ from typing import Final, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.artifact.tiling import TileCount, Tiling, gaps, read_tiling
+from indexer.artifact.verify.tiling import TileCount, Tiling, gaps, read_tiling
 from indexer.errors import CorruptContent, InvalidSetting
 from indexer.globs import Filters
 from indexer.keyspace import RUN_ROWS_MAX, cut_long_run, low_digests

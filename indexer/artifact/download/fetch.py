@@ -22,12 +22,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self, cast
 
-from indexer.artifact.cache import Cache
+from indexer.artifact.download.cache import Cache
+from indexer.artifact.download.part import Part
+from indexer.artifact.download.sameness import is_lasting, provable, verifiable
+from indexer.artifact.download.target import Target, Wanted
 from indexer.artifact.found import Finding, recorded_identity
 from indexer.artifact.originals import Originals
-from indexer.artifact.part import Part
-from indexer.artifact.sameness import is_lasting, provable, verifiable
-from indexer.artifact.target import Target, Wanted
 from indexer.checksums import Hash, new_hash
 from indexer.errors import ObjectChanged
 from indexer.file_copy import write_all

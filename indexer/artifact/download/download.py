@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from indexer.artifact.cache import Cache, CacheOptions
-from indexer.artifact.fetch import Desk, Fetcher
+from indexer.artifact.download.cache import Cache, CacheOptions
+from indexer.artifact.download.fetch import Desk, Fetcher
+from indexer.artifact.download.local_paths import Ancestors, folders_of, is_folder, local_path
+from indexer.artifact.download.sameness import content_key, is_lasting
+from indexer.artifact.download.target import Look, Target, Wanted
 from indexer.artifact.found import Finding, what_is_found
-from indexer.artifact.local_paths import Ancestors, folders_of, is_folder, local_path
 from indexer.artifact.originals import originals_of
-from indexer.artifact.sameness import content_key, is_lasting
-from indexer.artifact.target import Look, Target, Wanted
 from indexer.console import bytes_shown
 from indexer.errors import (
     AccessDenied,
