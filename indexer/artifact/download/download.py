@@ -130,7 +130,7 @@ class DownloadTally:
         return said
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DownloadResult:
     """What a download came to.
 
@@ -157,6 +157,12 @@ class DownloadResult:
     escaped_file: Path | None
     requests: int
     elapsed_s: float
+
+    def __repr__(self) -> str:
+        return (
+            f"<DownloadResult of {self.ref}: {self.objects - self.failed:,} of {self.objects:,} "
+            f"objects in {self.root}, {self.objects_fetched:,} fetched>"
+        )
 
     @property
     def failed(self) -> int:

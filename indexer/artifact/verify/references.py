@@ -50,7 +50,7 @@ Tell = Callable[[bytes, Finding], None]
 """Who is told of an entry that cannot be fetched, by its path."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ReferenceReport:
     """What became of a version's references.
 
@@ -69,6 +69,10 @@ class ReferenceReport:
     archived: int
     kinds: Mapping[str, int]
     findings: tuple[tuple[bytes, Finding], ...]
+
+    def __repr__(self) -> str:
+        fetchable = self.entries - self.lost
+        return f"<ReferenceReport of {self.ref}: {fetchable:,} of {self.entries:,} fetchable>"
 
     @property
     def lost(self) -> int:
