@@ -13,7 +13,7 @@ import pytest
 import indexer
 from indexer.artifact.handle import Handle
 from indexer.artifact.verify.references import ReferenceReport
-from indexer.errors import InvalidSetting
+from indexer.errors import InvalidSetting, ObjectChanged
 from indexer.library import VersionDiff
 from indexer.records import StructureReport
 
@@ -111,9 +111,21 @@ def test_what_cannot_be_asked_is_an_error_of_ours(version: indexer.Version) -> N
         version.query("FROM entries", prefix=b"\xff")
 
 
+def test_a_table_that_was_overwritten_is_an_error_that_says_so(
+    version: indexer.Version, tmp_path: Path
+) -> None:
+    pytest.importorskip("duckdb")
+    (tmp_path / "files" / "t.csv").write_text("path\n")
+    with pytest.raises(
+        ObjectChanged, match=r"t\.csv: the object was overwritten: 13 bytes.* 5 byt"
+    ):
+        version.table("t.csv")
+
+
 def test_what_is_shown_is_short_and_asks_nothing(
     version: indexer.Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("duckdb")
     results = [
         (version.verify(), "<ReferenceReport of p/a:v0: 3 of 3 fetchable>"),
         (version.verify(structure=True), "<StructureReport of p/a:v0: nothing wrong>"),
