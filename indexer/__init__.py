@@ -14,12 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from indexer.client import Client, connect
+    from indexer.client import Client
     from indexer.errors import IndexerError
     from indexer.library import (
         Artifact,
         Run,
         Version,
+        connect,
         open,  # noqa: A004 - meant as `indexer.open`
         run,
         snapshot,
@@ -42,7 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Client": "indexer.client",
-    "connect": "indexer.client",
+    "connect": "indexer.library",
     "IndexerError": "indexer.errors",
     "Version": "indexer.library",
     "open": "indexer.library",

@@ -116,9 +116,7 @@ def test_a_table_that_was_overwritten_is_an_error_that_says_so(
 ) -> None:
     pytest.importorskip("duckdb")
     (tmp_path / "files" / "t.csv").write_text("path\n")
-    with pytest.raises(
-        ObjectChanged, match=r"t\.csv: the object was overwritten: 13 bytes.* 5 byt"
-    ):
+    with pytest.raises(ObjectChanged, match=r"t\.csv: the object was overwritten: 13 bytes, .*"):
         version.table("t.csv")
 
 
