@@ -30,7 +30,8 @@ from indexer.artifact.handle import Handle
 from indexer.artifact.links import EntryLink, check_expiry
 from indexer.artifact.query.results import Comparison
 from indexer.artifact.query.results import Result as RowsResult
-from indexer.artifact.verify.references import ReferenceReport, Selection
+from indexer.artifact.selection import Selection
+from indexer.artifact.verify.references import ReferenceReport
 from indexer.console import Console
 from indexer.errors import InvalidSetting
 from indexer.globs import Filters
@@ -52,6 +53,7 @@ from indexer.references import parse_reference
 from indexer.runner import Portal
 from indexer.sources import located, parse_source
 from indexer.telemetry import Counters, new_logger
+from indexer.texts import path_bytes
 from workers.threads import Threads
 
 if TYPE_CHECKING:
@@ -195,16 +197,12 @@ class Version:
         `StoreUnavailable` for those that may be had when tried again.
         """
         settings = settings_of({"cache": cache})
-        options = DownloadOptions(
-            prefix=_encoded(prefix),
-            filters=Filters(tuple(include), tuple(exclude)),
-            cache=cache_of(settings),
-        )
+        selection = _selection(prefix, include, exclude)
+        options = DownloadOptions(selection, cache_of(settings))
         target = download_folder_of(self.record) if root is None else Path(root)
         counters, tally = Counters(), DownloadTally()
         console = Console(is_quiet=not (sys.stderr.isatty() if progress is None else progress))
-        is_whole = not (prefix or include or exclude)
-        figures = tally.figures(self.record.objects if is_whole else 0, self.record.size_bytes)
+        figures = tally.figures(0 if selection else self.record.objects, self.record.size_bytes)
 
         async def run(handle: Handle) -> DownloadResult:
             async with console.progress(counters, self.ref, figures):
@@ -295,7 +293,7 @@ class Version:
         """
         if structure:
             return self._run(lambda handle: handle.verify_structure())
-        selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        selection = _selection(prefix, include, exclude)
         return self._run(lambda handle: handle.verify(selection))
 
     def urls(
@@ -313,7 +311,7 @@ class Version:
         most. Links to web servers and files are their URIs.
         """
         expires_s = expires.total_seconds() if isinstance(expires, timedelta) else expires
-        selection = Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        selection = _selection(prefix, include, exclude)
         whole_s = check_expiry(expires_s)
         with self._opened() as portal:
             links: AsyncGenerator[EntryLink] | None = None
@@ -477,8 +475,12 @@ def open(  # noqa: A001 - as in `io.open`
     return Version(record, place)
 
 
+def _selection(prefix: str | bytes, include: Sequence[str], exclude: Sequence[str]) -> Selection:
+    return Selection(_encoded(prefix), Filters(tuple(include), tuple(exclude)))
+
+
 def _encoded(path: str | bytes) -> bytes:
-    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+    return path_bytes(path) if isinstance(path, str) else path
 
 
 def _mounted(mount: str, source: str) -> str:

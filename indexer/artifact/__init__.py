@@ -4,6 +4,7 @@
     diff  download  query  verify     what takes more than one module
     files  links                 entries by path and their bytes; URLs of their bytes
     found                        what a store says of an object now, beside what was recorded
+    selection                    which entries are meant
     entries  originals           rows, shard by shard and verified; the objects themselves, by pin
 
 Invariants

@@ -28,7 +28,8 @@ from indexer.artifact.links import EntryLink, links_of
 from indexer.artifact.originals import Originals
 from indexer.artifact.query.columns import quoted_name
 from indexer.artifact.query.results import Comparison, Result
-from indexer.artifact.verify.references import ReferenceReport, Selection, Tell, verify_references
+from indexer.artifact.selection import Selection
+from indexer.artifact.verify.references import ReferenceReport, Tell, verify_references
 from indexer.artifact.verify.structure import verify_structure
 from indexer.artifact.verify.tiling import read_tiling
 from indexer.errors import CorruptContent

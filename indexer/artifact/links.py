@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from indexer.artifact.entries import read_entries
 from indexer.artifact.originals import Originals, originals_of
-from indexer.artifact.verify.references import Selection
+from indexer.artifact.selection import Selection
 from indexer.errors import InvalidSetting
 from indexer.limits import LINK_EXPIRES_S_MAX
 from indexer.manifest import Manifest

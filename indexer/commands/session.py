@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from indexer.errors import InvalidSetting
+from indexer.texts import path_bytes
 
 if TYPE_CHECKING:
+    from indexer.artifact.selection import Selection
     from indexer.client import Client
     from indexer.config import Settings
     from indexer.console import Console
@@ -56,17 +58,30 @@ def connection(command: Command) -> Command:
     return command
 
 
+prefixed = click.option(
+    "--prefix", metavar="P", default="", help="Only entries whose paths start with P."
+)
+
+
 def selecting(command: Command) -> Command:
     """The options by which entries are selected."""
     for option in reversed(
         (
-            click.option("--prefix", metavar="P", default="", help="Only paths that start with P."),
+            prefixed,
             click.option("--include", multiple=True, metavar="GLOB", help="Only what matches."),
             click.option("--exclude", multiple=True, metavar="GLOB", help="Not what matches."),
         )
     ):
         command = option(command)
     return command
+
+
+def selection_of(prefix: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Selection:
+    """The entries that these options select."""
+    from indexer.artifact.selection import Selection
+    from indexer.globs import Filters
+
+    return Selection(path_bytes(prefix), Filters(include, exclude))
 
 
 def query_limits(command: Command) -> Command:
@@ -160,7 +175,7 @@ async def find_version(ref: str, workspace: Workspace) -> VersionRecord:
 
 def show_version(session: Session, version: VersionRecord) -> None:
     """Shows what is known of a version."""
-    from indexer import views
+    from indexer.commands import views
     from indexer.wire.artifacts import VersionDocument
 
     if session.console.is_json:

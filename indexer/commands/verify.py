@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.commands.session import Session, common, connection, selecting, with_session
+from indexer.commands.session import (
+    Session,
+    common,
+    connection,
+    selecting,
+    selection_of,
+    with_session,
+)
 from indexer.errors import Mismatch
 
 if TYPE_CHECKING:
     from indexer.artifact.found import Finding
-    from indexer.artifact.verify.references import ReferenceReport, Selection
+    from indexer.artifact.selection import Selection
+    from indexer.artifact.verify.references import ReferenceReport
     from indexer.records import StructureReport
     from indexer.workspace import Workspace
-
-
-def _selection(prefix: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Selection:
-    from indexer.artifact.verify.references import Selection
-    from indexer.globs import Filters
-
-    return Selection(prefix.encode("utf-8", "surrogateescape"), Filters(include, exclude))
 
 
 @click.command(short_help="Check that a version still holds.")
@@ -35,7 +36,7 @@ def verify(session: Session, ref: str, structure: bool, **selected: Any) -> None
     from indexer.errors import InvalidSetting
 
     if not structure:
-        _verify_references(session, ref, _selection(**selected))
+        _verify_references(session, ref, selection_of(**selected))
         return
     if any(selected.values()):
         raise InvalidSetting("--structure proves all of a version: leave --prefix and globs out.")
@@ -44,8 +45,8 @@ def verify(session: Session, ref: str, structure: bool, **selected: Any) -> None
 
 def _verify_structure(session: Session, ref: str) -> None:
     from indexer.artifact.handle import Handle
+    from indexer.commands.views import document
     from indexer.telemetry import Counters
-    from indexer.views import document
     from indexer.wire.verification import StructureDocument
 
     counters, console = Counters(), session.console
@@ -85,22 +86,14 @@ def _show_structure(session: Session, report: StructureReport) -> None:
 
 def _verify_references(session: Session, ref: str, selection: Selection) -> None:
     from indexer.artifact.handle import Handle
+    from indexer.commands.views import document, finding_document
     from indexer.telemetry import Counters
-    from indexer.views import document
-    from indexer.wire.verification import FindingDocument, ReferencesDocument
+    from indexer.wire.verification import ReferencesDocument
 
     counters, console = Counters(), session.console
 
     def tell(path: bytes, finding: Finding) -> None:
-        said = FindingDocument.of(
-            path,
-            finding.uri,
-            finding.kind,
-            recorded=finding.recorded,
-            found=finding.found,
-            said=finding.sentence,
-        )
-        console.record(document(said))
+        console.record(document(finding_document(path, finding)))
 
     async def run(workspace: Workspace) -> ReferenceReport:
         async with console.progress(counters, ref):
@@ -168,10 +161,10 @@ def urls(session: Session, ref: str, expires: str, **selected: Any) -> None:
 
     from indexer.artifact.handle import Handle
     from indexer.artifact.links import parse_expiry
-    from indexer.views import document
+    from indexer.commands.views import document
     from indexer.wire.verification import LinkDocument
 
-    console, expires_s, selection = session.console, parse_expiry(expires), _selection(**selected)
+    console, expires_s, selection = session.console, parse_expiry(expires), selection_of(**selected)
 
     async def run(workspace: Workspace) -> Counter[str]:
         found: Counter[str] = Counter()

@@ -36,6 +36,7 @@ from indexer.protocols import SourceOptions, Tracker
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_reference
 from indexer.remote import API, JSON_TYPE
 from indexer.service import Service
+from indexer.texts import path_text
 from indexer.wire.base import VersionName, read_cursor
 from indexer.wire.jobs import SnapshotOrder
 from indexer.workspace import Workspace
@@ -204,7 +205,7 @@ def version_number(name: VersionName) -> int:
 def text_of_cursor(cursor: str | None) -> str | None:
     """The text that a cursor comes after. Raises `InvalidSetting`."""
     path = read_cursor(cursor)
-    return None if path is None else path.decode("utf-8", "surrogateescape")
+    return None if path is None else path_text(path)
 
 
 def number_of_cursor(cursor: str | None) -> int | None:

@@ -6,6 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from indexer.protocols import LinkAccess
 from indexer.records import Check, StructureReport
+from indexer.texts import printable
 from indexer.wire.artifacts import path_fields
 from indexer.wire.base import Answer
 
@@ -82,7 +83,7 @@ class FindingDocument(Answer, frozen=True, kw_only=True):
         """The document of what was found of the entry at `path`."""
         return cls(
             **path_fields(path),
-            uri=uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+            uri=printable(uri),
             why=why,
             recorded=recorded,
             found=found,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from indexer.artifact.handle import Handle
-from indexer.artifact.verify.references import ReferenceReport, Selection, Tell
+from indexer.artifact.selection import Selection
+from indexer.artifact.verify.references import ReferenceReport, Tell
 from indexer.errors import AccessDenied, BrokenListing, MissingCredentials, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import HEADS_AT_ONCE_MAX, LISTING_COST_HEADS, SHARDS_VERIFIED_AT_ONCE

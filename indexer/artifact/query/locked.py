@@ -62,6 +62,7 @@ from indexer.limits import (
     QUERY_THREADS,
     TABLES_PER_QUERY_MAX,
 )
+from indexer.texts import path_bytes
 
 CONFIGURATION: Final = {
     "enable_external_access": "false",
@@ -276,7 +277,7 @@ class Query:
             raise QueryRefused(
                 f"the query names more than {TABLES_PER_QUERY_MAX} tables; ask in several."
             )
-        data = self._wire.ask(Need(number, table=path.encode("utf-8", "surrogateescape")))
+        data = self._wire.ask(Need(number, table=path_bytes(path)))
         if format_of(path) != "wandb-joined-table":
             return read_table(data, path)
         first, second, keys = joined_parts(data, path)

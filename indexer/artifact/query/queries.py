@@ -33,6 +33,7 @@ from indexer.limits import (
 from indexer.manifest import Manifest
 from indexer.records import VersionRecord
 from indexer.references import parse_beside
+from indexer.texts import path_bytes
 from indexer.wire.query import VIEW_NAME, CompareOrder, QueryOrder
 from indexer.workspace import Workspace
 from workers.threads import Threads
@@ -65,7 +66,7 @@ class Queries:
     ) -> bytes:
         """The rows of a statement. See `sandbox.answer` for what it raises, and `Busy`."""
         named = await self._named(version, order.versions)
-        prefixes = {"": order.prefix.encode("utf-8", "surrogateescape")}
+        prefixes = {"": path_bytes(order.prefix)}
         bounds = _bounds(self._limits, order.rows_max, order.timeout_s)
         return await self._answer(named, prefixes, order.sql, bounds, form)
 

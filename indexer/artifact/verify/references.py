@@ -21,14 +21,13 @@ from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from indexer.artifact.entries import shards_below
 from indexer.artifact.found import Finding, what_is_found
 from indexer.artifact.originals import Original, Originals, originals_of
+from indexer.artifact.selection import Selection
 from indexer.entries import source_of
 from indexer.errors import IndexerError, StoreUnavailable, UsageError
-from indexer.globs import Filters
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import (
     FAULTS_SHOWN_MAX,
@@ -81,26 +80,6 @@ class ReferenceReport:
     def is_right(self) -> bool:
         """Whether every one can be fetched."""
         return not self.kinds
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which entries of a version are looked at."""
-
-    prefix: bytes = b""
-    filters: Filters = field(default_factory=Filters)
-
-    def of(self, table: pa.Table) -> list[int]:
-        """The rows of a shard that are looked at, by number."""
-        kept = pc.starts_with(table.column("path"), self.prefix) if self.prefix else None
-        if self.filters:
-            selector = self.filters.selector()
-            batches = [selector.keeps(batch) for batch in table.to_batches()]
-            matched = pa.chunked_array(batches, pa.bool_())
-            kept = matched if kept is None else pc.and_(kept, matched)
-        if kept is None:
-            return list(range(table.num_rows))
-        return pc.indices_nonzero(kept).to_pylist()  # type: ignore[no-any-return]
 
 
 @dataclass(slots=True)

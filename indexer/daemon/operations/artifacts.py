@@ -39,6 +39,7 @@ from indexer.protocols import ANYWHERE
 from indexer.records import Entry, VersionRecord
 from indexer.references import parse_project
 from indexer.remote import API, JSON_TYPE
+from indexer.texts import path_bytes
 from indexer.wire.artifacts import (
     AliasDocument,
     AliasList,
@@ -164,7 +165,7 @@ async def list_entries(parts: Parts, call: Call) -> Answer:
     """Lists a version's entries, or what is directly in a folder of it."""
     query: EntriesQuery = call.query
     version = await parts.workspace.version(call.ref)
-    prefix = query.prefix.encode("utf-8", "surrogateescape")
+    prefix = path_bytes(query.prefix)
     after = read_cursor(query.after)
     read = parts.workspace.children if query.delimiter else parts.workspace.entries
     page = await read(version, prefix, after=after, limit=query.limit)

@@ -12,6 +12,7 @@ from indexer.daemon.operation import ARTIFACT, Answer, Call, Operation, Parts
 from indexer.limits import CURSOR_CHARACTERS_MAX, PAGE_RESULTS_DEFAULT, PAGE_RESULTS_MAX
 from indexer.records import VersionRecord
 from indexer.references import parse_beside
+from indexer.texts import path_bytes
 from indexer.wire.base import read_cursor
 from indexer.wire.diff import DiffDocument, DiffFoldersDocument
 
@@ -45,7 +46,7 @@ async def diff_versions(parts: Parts, call: Call) -> Answer:
     page = await parts.workspace.diff(
         old,
         new,
-        query.prefix.encode("utf-8", "surrogateescape"),
+        path_bytes(query.prefix),
         kind=query.kind,
         after=read_cursor(query.after),
         limit=query.limit,
@@ -60,7 +61,7 @@ async def diff_folders(parts: Parts, call: Call) -> Answer:
     page = await parts.workspace.diff_folders(
         old,
         new,
-        query.prefix.encode("utf-8", "surrogateescape"),
+        path_bytes(query.prefix),
         after=read_cursor(query.after),
         limit=query.limit,
     )
