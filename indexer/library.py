@@ -396,7 +396,7 @@ class SnapshotSettings(ReachSettings, total=False):
 
 
 def snapshot(
-    uri: str | Mapping[str, str],
+    uri: str | Path | Mapping[str, str | Path],
     *,
     name: str,
     type: str | None = None,  # noqa: A002 - W&B's word, which users know
@@ -429,7 +429,7 @@ def snapshot(
     settings = settings_of({**_where(data, server), **given})
     order = order_of(
         settings,
-        [uri] if isinstance(uri, str) else [_mounted(*pair) for pair in uri.items()],
+        [str(uri)] if isinstance(uri, (str, Path)) else [_mounted(*pair) for pair in uri.items()],
         name=name,
         type=type,
         aliases=list(aliases),
@@ -483,9 +483,9 @@ def _encoded(path: str | bytes) -> bytes:
     return path_bytes(path) if isinstance(path, str) else path
 
 
-def _mounted(mount: str, source: str) -> str:
+def _mounted(mount: str, source: str | Path) -> str:
     # A path needs its scheme: without one, the whole of it would be a path with `=` in it.
-    return f"{mount}={parse_source(located(source))}"
+    return f"{mount}={parse_source(located(str(source)))}"
 
 
 def _where(data: str | Path | None, server: str | None) -> dict[str, object]:

@@ -105,9 +105,10 @@ class Session:
     """What a command is run with: its settings, where it writes, and the app it opens."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        from indexer.runner import use_memory_frugally
+        from indexer.runner import leave_pandas_out, use_memory_frugally
 
         use_memory_frugally()
+        leave_pandas_out()
         from indexer.console import Console
         from indexer.places import settings_of
 
