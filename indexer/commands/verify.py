@@ -162,7 +162,7 @@ def urls(session: Session, ref: str, expires: str, **selected: Any) -> None:
     from indexer.artifact.handle import Handle
     from indexer.artifact.links import parse_expiry
     from indexer.commands.views import document
-    from indexer.wire.verification import LinkDocument
+    from indexer.wire.verification import EntryLinkDocument
 
     console, expires_s, selection = session.console, parse_expiry(expires), selection_of(**selected)
 
@@ -174,7 +174,7 @@ def urls(session: Session, ref: str, expires: str, **selected: Any) -> None:
                 found["credentials"] += link.access == "credentials"
                 found["moving"] += not link.is_pinned
                 if console.is_json:
-                    said = LinkDocument.of(
+                    said = EntryLinkDocument.of(
                         link.path,
                         link.url,
                         link.size,

@@ -43,6 +43,9 @@ from indexer.workspace import Workspace
 from workers.clock import Clock
 from workers.threads import Threads
 
+ShortText = Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)]
+"""A cursor, a prefix or a reference in a query."""
+
 ReadOrder = Callable[[SnapshotOrder], tuple[SnapshotRequest, SourceOptions]]
 
 
@@ -110,10 +113,10 @@ class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No parameter."""
 
 
-class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which page of a list: `after` is the `next` of the page before."""
 
-    after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
+    after: ShortText | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
@@ -190,6 +193,9 @@ class Operation:
 
 ARTIFACT: Final = f"{API}/artifacts/{{project}}/{{artifact}}"
 """The path of an artifact, below which its versions and aliases are."""
+
+VERSION: Final = f"{ARTIFACT}/versions/{{ref}}"
+"""The path of a version, below which is what may be asked of it."""
 
 ALWAYS: Final = (400, 404, 405, 408, 413, 421, 429, 500, 503, 507)
 """Statuses that a problem of any operation may have."""

@@ -106,7 +106,7 @@ class ReferencesDocument(Answer, frozen=True, kw_only=True):
     requests: int
 
 
-class LinkDocument(Answer, frozen=True, kw_only=True):
+class EntryLinkDocument(Answer, frozen=True, kw_only=True):
     """Where an entry's bytes are fetched from; `path_base64` stands in place of a `path` that is no
     UTF-8.
     """
@@ -121,6 +121,6 @@ class LinkDocument(Answer, frozen=True, kw_only=True):
     @classmethod
     def of(
         cls, path: bytes, url: str, size: int, *, is_pinned: bool, access: LinkAccess
-    ) -> LinkDocument:
+    ) -> EntryLinkDocument:
         """The document of an entry's link."""
         return cls(**path_fields(path), url=url, size=size, pinned=is_pinned, access=access)

@@ -35,9 +35,9 @@ from indexer.artifact.query.media import ROW, links_of, media_sql, names_of, spl
 from indexer.artifact.query.messages import (
     EXIT_LATE,
     Bounds,
-    Comparison,
     Need,
     Outcome,
+    TableStates,
     Task,
     read_frame,
 )
@@ -167,7 +167,7 @@ class Query:
             self._open_tables(sql)
             return self._collect(statements[0])
 
-    def compare(self, wanted: Comparison) -> pa.Table:
+    def compare(self, wanted: TableStates) -> pa.Table:
         """What changed of a table between the first two views."""
         with self._translated():
             return self._compare(wanted)
@@ -303,7 +303,7 @@ class Query:
 
     # --- what is asked
 
-    def _compare(self, wanted: Comparison) -> pa.Table:
+    def _compare(self, wanted: TableStates) -> pa.Table:
         before, after = (self._read_table(number, wanted.path) for number in (0, 1))
         columns = before.column_names, after.column_names
         key = matched_key(wanted.key, *columns, wanted.path)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from indexer.artifact.entries import shards_below
 from indexer.artifact.handle import Handle
 from indexer.artifact.originals import Original, originals_of
-from indexer.artifact.query.messages import Bounds, Comparison, Task, View
+from indexer.artifact.query.messages import Bounds, TableStates, Task, View
 from indexer.artifact.query.sandbox import answer
 from indexer.checksums import ALGORITHMS, new_hash
 from indexer.content import decode_shard
@@ -76,7 +76,7 @@ class Queries:
         """What changed of a table from a version to another one, by key."""
         named = await self._named(version, {"after": order.to})
         bounds = _bounds(self._limits, order.rows_max, order.timeout_s)
-        what = Comparison(order.path, tuple(order.key))
+        what = TableStates(order.path, tuple(order.key))
         return await self._answer(named, {}, what, bounds, form)
 
     async def _named(
@@ -96,7 +96,7 @@ class Queries:
         self,
         named: Mapping[str, VersionRecord],
         prefixes: Mapping[str, bytes],
-        what: str | Comparison,
+        what: str | TableStates,
         bounds: Bounds,
         form: Format,
     ) -> bytes:

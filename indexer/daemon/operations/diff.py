@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
-
-import msgspec
-from msgspec import Meta
+from typing import Final
 
 from indexer.changes import ChangeKind
-from indexer.daemon.operation import ARTIFACT, Answer, Call, Operation, Parts
-from indexer.limits import CURSOR_CHARACTERS_MAX, PAGE_RESULTS_DEFAULT, PAGE_RESULTS_MAX
+from indexer.daemon.operation import VERSION, Answer, Call, Operation, PageQuery, Parts, ShortText
 from indexer.records import VersionRecord
 from indexer.references import parse_beside
 from indexer.texts import path_bytes
 from indexer.wire.base import read_cursor
 from indexer.wire.diff import DiffDocument, DiffFoldersDocument
 
-_Text = Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)]
-_Limit = Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)]
 
-
-class DiffFoldersQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DiffFoldersQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """With which version (`v3`, an alias, a digest, or a reference), and below what prefix."""
 
-    to: _Text
-    prefix: _Text = ""
-    after: _Text | None = None
-    limit: _Limit = PAGE_RESULTS_DEFAULT
+    to: ShortText
+    prefix: ShortText = ""
 
 
-class DiffQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DiffQuery(DiffFoldersQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """… and changes of which kind."""
 
-    to: _Text
-    prefix: _Text = ""
     kind: ChangeKind | None = None
-    after: _Text | None = None
-    limit: _Limit = PAGE_RESULTS_DEFAULT
 
 
 async def diff_versions(parts: Parts, call: Call) -> Answer:
@@ -79,7 +66,7 @@ async def _versions(parts: Parts, call: Call, to: str) -> tuple[VersionRecord, V
     )
 
 
-_DIFF: Final = f"{ARTIFACT}/versions/{{ref}}/diff"
+_DIFF: Final = f"{VERSION}/diff"
 
 DIFFS: Final = (
     Operation(
