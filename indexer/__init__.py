@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from indexer.client import Client, connect
     from indexer.errors import IndexerError
-    from indexer.library import Version, open, snapshot  # noqa: A004 - meant as `indexer.open`
-    from indexer.runs import Artifact, Run, run
+    from indexer.library import (
+        Artifact,
+        Run,
+        Version,
+        open,  # noqa: A004 - meant as `indexer.open`
+        run,
+        snapshot,
+    )
 
 __version__ = "0.1.0"
 
@@ -41,9 +47,9 @@ _HOMES = {
     "Version": "indexer.library",
     "open": "indexer.library",
     "snapshot": "indexer.library",
-    "Artifact": "indexer.runs",
-    "Run": "indexer.runs",
-    "run": "indexer.runs",
+    "Artifact": "indexer.library",
+    "Run": "indexer.library",
+    "run": "indexer.library",
 }
 
 

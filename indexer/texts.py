@@ -14,9 +14,9 @@ def path_text(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
 
 
-def path_bytes(text: str) -> bytes:
-    """The path that was written as text."""
-    return text.encode("utf-8", "surrogateescape")
+def path_bytes(text: str | bytes) -> bytes:
+    """The path that was written as text; one that is bytes is as it is."""
+    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
 
 
 def printable(text: str) -> str:

@@ -3,8 +3,8 @@
     handle                       a version that was opened: every verb, each a few lines
     diff  download  query  verify     what takes more than one module
     files  links                 entries by path and their bytes; URLs of their bytes
-    found                        what a store says of an object now, beside what was recorded
-    selection                    which entries are meant
+    found  recorded              what a store says of an object now, beside what was recorded;
+                                 its bytes, or that
     entries  originals           rows, shard by shard and verified; the objects themselves, by pin
 
 Invariants

@@ -14,9 +14,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from indexer.artifact.entries import read_entries
+from indexer.artifact.entries import Selection, read_entries
 from indexer.artifact.originals import Originals, originals_of
-from indexer.artifact.selection import Selection
 from indexer.errors import InvalidSetting
 from indexer.limits import LINK_EXPIRES_S_MAX
 from indexer.manifest import Manifest

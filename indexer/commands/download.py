@@ -12,7 +12,6 @@ from indexer.commands.session import (
     common,
     connection,
     selecting,
-    selection_of,
     with_session,
 )
 
@@ -58,13 +57,19 @@ def download(
 
     What is there and right is not fetched again, and what was interrupted is gone on with.
     """
-    from indexer.artifact.download.download import DownloadOptions, DownloadTally
+    from indexer.artifact.download.download import (
+        DownloadOptions,
+        DownloadTally,
+        default_root,
+    )
+    from indexer.artifact.download.download import download as download_version
+    from indexer.artifact.entries import Selection
     from indexer.artifact.handle import Handle
-    from indexer.places import cache_of, download_folder_of
+    from indexer.places import cache_of
     from indexer.telemetry import Counters
 
     console, counters, tally = session.console, Counters(), DownloadTally()
-    selection = selection_of(**selected)
+    selection = Selection.made(**selected)
     options = DownloadOptions(selection, None if no_cache else cache_of(session.settings))
 
     async def run(workspace: Workspace) -> DownloadResult:
@@ -72,9 +77,8 @@ def download(
         objects, size_bytes = handle.record.objects, handle.record.size_bytes
         figures = tally.figures(0 if selection else objects, size_bytes)
         async with console.progress(counters, ref, figures):
-            return await handle.download(
-                root or download_folder_of(handle.record), options, counters=counters, tally=tally
-            )
+            folder = root or default_root(handle.record)
+            return await download_version(handle, folder, options, counters=counters, tally=tally)
 
     result: DownloadResult = session.run(run)
     _show(console, result)

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from indexer.errors import InvalidSetting
-from indexer.texts import path_bytes
 
 if TYPE_CHECKING:
-    from indexer.artifact.selection import Selection
     from indexer.client import Client
     from indexer.config import Settings
     from indexer.console import Console
@@ -74,14 +72,6 @@ def selecting(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def selection_of(prefix: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Selection:
-    """The entries that these options select."""
-    from indexer.artifact.selection import Selection
-    from indexer.globs import Filters
-
-    return Selection(path_bytes(prefix), Filters(include, exclude))
 
 
 def query_limits(command: Command) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,14 +12,12 @@ from indexer.commands.session import (
     common,
     connection,
     selecting,
-    selection_of,
     with_session,
 )
 from indexer.errors import Mismatch
 
 if TYPE_CHECKING:
     from indexer.artifact.found import Finding
-    from indexer.artifact.selection import Selection
     from indexer.artifact.verify.references import ReferenceReport
     from indexer.records import StructureReport
     from indexer.workspace import Workspace
@@ -36,7 +35,7 @@ def verify(session: Session, ref: str, structure: bool, **selected: Any) -> None
     from indexer.errors import InvalidSetting
 
     if not structure:
-        _verify_references(session, ref, selection_of(**selected))
+        _verify_references(session, ref, selected)
         return
     if any(selected.values()):
         raise InvalidSetting("--structure proves all of a version: leave --prefix and globs out.")
@@ -84,7 +83,7 @@ def _show_structure(session: Session, report: StructureReport) -> None:
         console.note(f"Note: {notice}")
 
 
-def _verify_references(session: Session, ref: str, selection: Selection) -> None:
+def _verify_references(session: Session, ref: str, selected: Mapping[str, Any]) -> None:
     from indexer.artifact.handle import Handle
     from indexer.commands.views import document, finding_document
     from indexer.telemetry import Counters
@@ -99,7 +98,7 @@ def _verify_references(session: Session, ref: str, selection: Selection) -> None
         async with console.progress(counters, ref):
             handle = await Handle.open(workspace, ref)
             return await handle.verify(
-                selection, tell=tell if console.is_json else None, counters=counters
+                **selected, tell=tell if console.is_json else None, counters=counters
             )
 
     report: ReferenceReport = session.run(run)
@@ -164,12 +163,12 @@ def urls(session: Session, ref: str, expires: str, **selected: Any) -> None:
     from indexer.commands.views import document
     from indexer.wire.verification import EntryLinkDocument
 
-    console, expires_s, selection = session.console, parse_expiry(expires), selection_of(**selected)
+    console, expires_s = session.console, parse_expiry(expires)
 
     async def run(workspace: Workspace) -> Counter[str]:
         found: Counter[str] = Counter()
         handle = await Handle.open(workspace, ref)
-        async with aclosing(handle.links(selection, expires_s=expires_s)) as links:
+        async with aclosing(handle.urls(**selected, expires=expires_s)) as links:
             async for link in links:
                 found["credentials"] += link.access == "credentials"
                 found["moving"] += not link.is_pinned

@@ -31,7 +31,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def cursor_after(last: bytes | str) -> str:
     """The cursor that continues a list after its item `last`; opaque to who is given it."""
-    return (last if isinstance(last, bytes) else path_bytes(last)).hex()
+    return path_bytes(last).hex()
 
 
 def read_cursor(cursor: str | None) -> bytes | None:

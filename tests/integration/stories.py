@@ -46,7 +46,9 @@ for line in sys.stdin:
 class Story:
     """Where a story is played: a folder, and what its commands and its Python run in."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], session: subprocess.Popen[str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], session: subprocess.Popen[str]
+    ) -> None:
         self.folder = folder
         self.environment = environment
         self._session = session

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from indexer.artifact.handle import Handle
-from indexer.artifact.selection import Selection
 from indexer.artifact.verify.references import ReferenceReport, Tell
 from indexer.errors import AccessDenied, BrokenListing, MissingCredentials, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
@@ -74,7 +73,7 @@ class Checked:
         self.calls.pages, self.calls.heads = 0, []
         self.world.wrap = self.calls.wrap
         workspace: Any = self
-        return await Handle(workspace, self.kept.record).verify(Selection(**selected), tell=tell)
+        return await Handle(workspace, self.kept.record).verify(**selected, tell=tell)
 
     async def manifest(self, _: str) -> Manifest:
         return self.kept.manifest

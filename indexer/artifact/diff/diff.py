@@ -17,7 +17,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -148,7 +148,7 @@ class Diff:
 
     async def tables(
         self, kinds: Sequence[ChangeKind] = (), after: bytes | None = None
-    ) -> AsyncIterator[pa.Table]:
+    ) -> AsyncGenerator[pa.Table]:
         """The changes of these kinds, or all, after a path, as tables like `compare.CHANGES`."""
         async with aclosing(self._pieces(kinds, after)) as pieces:
             async for _, table in pieces:

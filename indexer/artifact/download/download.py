@@ -31,9 +31,9 @@ from indexer.artifact.download.fetch import Desk, Fetcher
 from indexer.artifact.download.local_paths import Ancestors, folders_of, is_folder, local_path
 from indexer.artifact.download.sameness import content_key, is_lasting
 from indexer.artifact.download.target import Look, Target, Wanted
+from indexer.artifact.entries import Selection
 from indexer.artifact.found import Finding, what_is_found
 from indexer.artifact.originals import originals_of
-from indexer.artifact.selection import Selection
 from indexer.console import bytes_shown
 from indexer.errors import (
     AccessDenied,
@@ -51,6 +51,7 @@ from indexer.limits import (
     DOWNLOAD_TOLD_MAX,
     DOWNLOAD_UNAVAILABLE_MAX,
 )
+from indexer.records import VersionRecord
 from indexer.telemetry import Counters
 from indexer.wire.artifacts import path_fields
 from workers.pool import Pool
@@ -128,7 +129,7 @@ class DownloadTally:
         return said
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DownloadResult:
     """What a download came to.
 
@@ -155,6 +156,12 @@ class DownloadResult:
     escaped_file: Path | None
     requests: int
     elapsed_s: float
+
+    def __repr__(self) -> str:
+        return (
+            f"<DownloadResult of {self.ref}: {self.objects - self.failed:,} of {self.objects:,} "
+            f"objects in {self.root}, {self.objects_fetched:,} fetched>"
+        )
 
     @property
     def failed(self) -> int:
@@ -185,6 +192,11 @@ class DownloadResult:
             f"{count:,} of {self.objects:,} objects of {self.ref} could not be downloaded; "
             f"the others are in {self.root}. {told}{rest}"
         )
+
+
+def default_root(version: VersionRecord) -> Path:
+    """The folder that a version is downloaded to unless somebody says so, in the current one."""
+    return Path("artifacts") / f"{version.name.artifact}:v{version.number}"
 
 
 async def download(

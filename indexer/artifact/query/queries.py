@@ -20,6 +20,7 @@ from indexer.artifact.handle import Handle
 from indexer.artifact.originals import Original, originals_of
 from indexer.artifact.query.messages import Bounds, TableStates, Task, View
 from indexer.artifact.query.sandbox import answer
+from indexer.artifact.recorded import read_as_recorded
 from indexer.checksums import ALGORITHMS, new_hash
 from indexer.content import decode_shard
 from indexer.defaults import QueryLimits
@@ -172,7 +173,7 @@ class _Serving:
         (original,) = originals_of(row, of_moment=handle.is_of_moment)
         async with handle.originals() as originals:
             memory = _Memory(size_bytes)
-            await originals.read(original, memory)
+            await read_as_recorded(originals, original, memory)
         await self._threads.run(check_bytes, memory.data, original, f"{handle.record.ref}/{shown}")
         return bytes(memory.data)
 

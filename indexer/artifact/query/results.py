@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 MISSING_PANDAS: Final = "Data frames need one more package: install bucket-indexer[pandas]."
 
 _ROWS_SHOWN: Final = 20
+_COLUMNS_SHOWN: Final = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Rows as `table`."""
 
@@ -76,6 +77,11 @@ class Result:
             columns = [[_flat(value) for value in column.to_pylist()] for column in batch.columns]
             yield from zip(*columns, strict=True)
 
+    def __repr__(self) -> str:
+        names = self.table.column_names
+        more = f", … {len(names) - _COLUMNS_SHOWN:,} more" if len(names) > _COLUMNS_SHOWN else ""
+        return f"<Result: {len(self):,} rows of {', '.join(names[:_COLUMNS_SHOWN])}{more}>"
+
     def _repr_html_(self) -> str:
         names = "".join(f"<th>{html.escape(name)}</th>" for name in self.table.column_names)
         shown = Result(self.table.slice(0, _ROWS_SHOWN)).cells()
@@ -86,7 +92,7 @@ class Result:
         return f"<table><tr>{names}</tr>{rows}</table><p>{len(self):,} rows</p>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Result):
     """The rows of a table that changed: `change`, `key`, `columns`, `before` and `after`."""
 
@@ -100,6 +106,9 @@ class Comparison(Result):
             "changed": found["changed"],
             "duplicates": found["duplicate"],
         }
+
+    def __repr__(self) -> str:
+        return f"<Comparison: {', '.join(f'{n:,} {what}' for what, n in self.counts.items())}>"
 
     @property
     def column_changes(self) -> list[dict[str, str | None]]:

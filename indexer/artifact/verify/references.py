@@ -22,10 +22,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from indexer.artifact.entries import shards_below
+from indexer.artifact.entries import Selection, shards_below
 from indexer.artifact.found import Finding, what_is_found
 from indexer.artifact.originals import Original, Originals, originals_of
-from indexer.artifact.selection import Selection
 from indexer.entries import source_of
 from indexer.errors import IndexerError, StoreUnavailable, UsageError
 from indexer.keyspace import Key, KeyRange
@@ -51,7 +50,7 @@ Tell = Callable[[bytes, Finding], None]
 """Who is told of an entry that cannot be fetched, by its path."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ReferenceReport:
     """What became of a version's references.
 
@@ -70,6 +69,10 @@ class ReferenceReport:
     archived: int
     kinds: Mapping[str, int]
     findings: tuple[tuple[bytes, Finding], ...]
+
+    def __repr__(self) -> str:
+        fetchable = self.entries - self.lost
+        return f"<ReferenceReport of {self.ref}: {fetchable:,} of {self.entries:,} fetchable>"
 
     @property
     def lost(self) -> int:

@@ -23,7 +23,9 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 
 from indexer.errors import IndexerError, InvalidReference, InvalidSetting
 from indexer.label_rules import plain
-from indexer.library import ReachSettings, SnapshotSettings, Version, snapshot
+from indexer.library.settings import ReachSettings, SnapshotSettings, where
+from indexer.library.snapshots import snapshot
+from indexer.library.version import Version
 from indexer.limits import OBJECTS_MAX_DEFAULT
 from indexer.places import Place, open_workspace, place_of, settings_of
 from indexer.records import RunChange, RunRecord, RunRequest, RunState
@@ -70,6 +72,10 @@ class Artifact:
         self.tags = tuple(tags)
         self.version: Version | None = None
         self._references: list[_Reference] = []
+
+    def __repr__(self) -> str:
+        logged = "not logged" if self.version is None else self.version.ref
+        return f"<Artifact {self.name}: {len(self._references)} references, {logged}>"
 
     def add_reference(
         self,
@@ -248,6 +254,9 @@ class Run:
         record = _run_at(self.place, lambda workspace: workspace.use(wanted, self.id, use_as))
         return Version(record, self.place) if used is None else replace(used, record=record)
 
+    def __repr__(self) -> str:
+        return f"<Run {self.project}/{self.id}: {self.record.state}>"
+
     def change(
         self,
         *,
@@ -330,8 +339,7 @@ def run(
         config=None if config is None else plain(config),
         notes=notes,
     )
-    where = {"data": None if data is None else str(data), "server": server}
-    place = place_of(settings_of({**where, **given}))
+    place = place_of(settings_of({**where(data, server), **given}))
     record = _run_at(place, lambda workspace: workspace.start_run(request))
     return Run(record, place, given)
 

@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from indexer.artifact.diff.compare import CHANGES, entries_in
 from indexer.artifact.diff.diff import Diff
+from indexer.artifact.handle import COMPARING_THREADS
 from indexer.changes import ChangeKind, DiffSummary, Tally
 from indexer.console import shown
+from indexer.errors import InvalidSetting
+from indexer.library.portals import streamed
 from indexer.limits import CATALOG_ROWS_MAX
 from indexer.places import Place, open_workspace
 from indexer.records import VersionRecord
@@ -26,9 +29,6 @@ from workers.threads import Threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-COMPARING_THREADS: Final = 2
-"""Reading and comparing are half of the work each."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -73,24 +73,14 @@ class VersionDiff:
     def tables(self, *kinds: ChangeKind | str) -> Iterator[pa.Table]:
         """The changes of these kinds, or all, in key order, as tables like `changed`.
 
-        However many there are, a few shards' worth is in memory at a time. Raises `ValueError` for
-        what is no kind, and `CorruptContent`.
+        However many there are, a few shards' worth is in memory at a time. Raises `InvalidSetting`
+        for what is no kind, and `CorruptContent`.
         """
-        wanted = [ChangeKind(kind) for kind in kinds]
+        wanted = [_kind(kind) for kind in kinds]
         held = self.found.at_hand(wanted)
         if held is not None:
-            yield held
-            return
-        with self._opened() as portal:
-            tables: AsyncIterator[pa.Table] | None = None
-
-            async def following(diff: Diff) -> pa.Table | None:
-                nonlocal tables
-                tables = tables or diff.tables(wanted)
-                return await anext(tables, None)
-
-            while (table := portal.run(following)) is not None:
-                yield table
+            return iter([held])
+        return streamed(self._opened(), lambda diff: diff.tables(wanted))
 
     def folders(self) -> pa.Table:
         """What changed one level below the prefix: a folder, or an entry, a row.
@@ -162,3 +152,12 @@ class VersionDiff:
                 yield self.found.over(workspace, threads)
 
         return Portal(opened())
+
+
+def _kind(word: ChangeKind | str) -> ChangeKind:
+    try:
+        return ChangeKind(word)
+    except ValueError:
+        raise InvalidSetting(
+            f"{word!r} is no kind of change: write {', '.join(ChangeKind)}."
+        ) from None
