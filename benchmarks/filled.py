@@ -28,6 +28,9 @@ SHAPE: Final = "tree"
 UNPACKED_BYTES_MAX: Final = 1 << 17
 """Objects that are smaller go up in archives, which hold thousands of them."""
 
+PIECE_BYTES_MAX: Final = 1 << 27
+"""Python makes fewer than 2^31 random bits at once."""
+
 SPARE: Final = 2
 """How many times what is needed has to be free there."""
 
@@ -107,7 +110,8 @@ class Objects:
 def body_of(name: bytes, size_bytes: int, salt: str = "") -> bytes:
     """The bytes of one file or object."""
     chance = random.Random(name + salt.encode())  # noqa: S311 - the same in each run
-    return chance.randbytes(size_bytes)
+    pieces = range(0, size_bytes, PIECE_BYTES_MAX)
+    return b"".join(chance.randbytes(min(PIECE_BYTES_MAX, size_bytes - at)) for at in pieces)
 
 
 @contextmanager

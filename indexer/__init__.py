@@ -14,10 +14,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from indexer.client import Client, connect
+    from indexer.client import Client
     from indexer.errors import IndexerError
-    from indexer.library import Version, open, snapshot  # noqa: A004 - meant as `indexer.open`
-    from indexer.runs import Artifact, Run, run
+    from indexer.library import (
+        Artifact,
+        Run,
+        Version,
+        connect,
+        open,  # noqa: A004 - meant as `indexer.open`
+        run,
+        snapshot,
+    )
 
 __version__ = "0.1.0"
 
@@ -36,14 +43,14 @@ __all__ = [
 
 _HOMES = {
     "Client": "indexer.client",
-    "connect": "indexer.client",
+    "connect": "indexer.library",
     "IndexerError": "indexer.errors",
     "Version": "indexer.library",
     "open": "indexer.library",
     "snapshot": "indexer.library",
-    "Artifact": "indexer.runs",
-    "Run": "indexer.runs",
-    "run": "indexer.runs",
+    "Artifact": "indexer.library",
+    "Run": "indexer.library",
+    "run": "indexer.library",
 }
 
 

@@ -16,9 +16,9 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from indexer.artifact.diffs import Diffs
+from indexer.artifact.diff.kept import Diffs
 from indexer.artifact.entries import entries_page
-from indexer.artifact.query import Queries
+from indexer.artifact.query.queries import Queries
 from indexer.catalog.catalog import Catalog
 from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.defaults import Defaults

@@ -2,6 +2,7 @@
 
     async with indexer.connect("http://127.0.0.1:8765") as client:
         snapshot = await client.snapshot(SnapshotOrder(uri="s3://bucket/", name="project/artifact"))
+        version = await client.open("project/artifact:latest")
 
 Invariants
   * What is read of a version is verified here: a manifest and a shard have the digest that was
@@ -23,6 +24,7 @@ from uuid import uuid4
 import msgspec
 import pyarrow as pa
 
+from indexer.artifact.handle import Handle
 from indexer.changes import ChangedFolderPage, ChangeKind, DiffPage
 from indexer.commit_rules import check_labels
 from indexer.content import decode_shard
@@ -64,6 +66,7 @@ from indexer.records import (
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_server
 from indexer.remote import Remote
 from indexer.telemetry import Counters, new_logger
+from indexer.texts import path_text
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.artifacts import (
     AliasList,
@@ -115,6 +118,13 @@ class Client:
     def url(self) -> str:
         """Where the daemon is."""
         return self._remote.url
+
+    async def open(self, ref: VersionRef | str) -> Handle:
+        """The version that `ref` names, to be used by verbs like those of `indexer.Version`.
+
+        Raises `InvalidReference` and `NoSuchVersion`.
+        """
+        return await Handle.open(self, ref)
 
     # --- jobs
 
@@ -287,7 +297,7 @@ class Client:
             f"{_path(version.name)}/versions/{_segment(version.digest)}/entries",
             EntryPage,
             {
-                "prefix": prefix.decode("utf-8", "surrogateescape") or None,
+                "prefix": path_text(prefix) or None,
                 "delimiter": delimiter,
                 "after": None if after is None else cursor_after(after),
                 "limit": min(limit, PAGE_RESULTS_MAX),
@@ -488,7 +498,7 @@ def _diff_query(
 ) -> dict[str, str | int | None]:
     return {
         "to": str(VersionRef(new.name, new.digest)),
-        "prefix": prefix.decode("utf-8", "surrogateescape") or None,
+        "prefix": path_text(prefix) or None,
         "after": None if after is None else cursor_after(after),
         "limit": min(limit, PAGE_RESULTS_MAX),
     }

@@ -73,7 +73,11 @@ class Console:
         if self.is_quiet:
             yield
             return
-        show = _bar if self._is_terminal() else _lines
+        show = _lines
+        if is_terminal(self.errors):
+            show = _bar
+        elif is_notebook():
+            show = _line
         with single_error():
             async with asyncio.TaskGroup() as group:
                 shower = group.create_task(
@@ -84,8 +88,23 @@ class Console:
                 finally:
                     shower.cancel()
 
-    def _is_terminal(self) -> bool:
-        return self.errors.isatty() and os.environ.get("TERM") != "dumb"
+
+def is_watched(errors: TextIO) -> bool:
+    """Whether somebody is likely to look at progress while it is made."""
+    return is_terminal(errors) or is_notebook()
+
+
+def is_terminal(errors: TextIO) -> bool:
+    """Whether lines can be redrawn there."""
+    return errors.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def is_notebook() -> bool:
+    """Whether this process runs the cells of a notebook."""
+    # Who runs cells has imported IPython; it is not imported to find out.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def shown(value: object) -> str:
@@ -144,6 +163,32 @@ async def _lines(errors: TextIO, counters: Counters, title: str, figures: Figure
         errors.flush()
 
 
+async def _line(errors: TextIO, counters: Counters, title: str, figures: Figures | None) -> None:
+    """One line, written over itself: what a notebook shows of standard error."""
+    started_s, width = time.monotonic(), 0
+    try:
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL_S)
+            elapsed_s = time.monotonic() - started_s
+            said = _listed(counters, elapsed_s) if figures is None else figures(elapsed_s)
+            line = f"{shown(title)}  {said}  {elapsed_s:.0f} s"
+            width = max(width, len(line))
+            errors.write(f"\r{line:<{width}}")
+            errors.flush()
+    finally:
+        errors.write(f"\r{'':<{width}}\r")
+        errors.flush()
+
+
+def _listed(counters: Counters, elapsed_s: float) -> str:
+    """The figures of a listing, in as few words as fit beside a title."""
+    return (
+        f"{counters.objects_listed:,} objects  "
+        f"{counters.objects_listed / elapsed_s:,.0f}/s  "
+        f"{counters.requests:,} requests  {counters.open_segments:,} segments"
+    )
+
+
 async def _bar(errors: TextIO, counters: Counters, title: str, figures: Figures | None) -> None:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -166,13 +211,7 @@ async def _bar(errors: TextIO, counters: Counters, title: str, figures: Figures 
         task = progress.add_task(title, total=None, figures="")
         while True:
             elapsed_s = max(time.monotonic() - started_s, PROGRESS_INTERVAL_S)
-            said = (
-                f"{counters.objects_listed:,} objects  "
-                f"{counters.objects_listed / elapsed_s:,.0f}/s  "
-                f"{counters.requests:,} requests  {counters.open_segments:,} segments"
-                if figures is None
-                else figures(elapsed_s)
-            )
+            said = _listed(counters, elapsed_s) if figures is None else figures(elapsed_s)
             progress.update(task, figures=said)
             progress.refresh()
             await asyncio.sleep(PROGRESS_INTERVAL_S)

@@ -91,12 +91,19 @@ async def _find_before(
         if parent is None:
             return None, None
         with suppress(NoSuchVersion):
-            manifest = await tracker.manifest(parent.digest)
+            manifest = await _without_lost(tracker, await tracker.manifest(parent.digest))
             return parent, Before(manifest, parent.checksum, parent.seen_at)
     raise CommitConflict(
         f"the newest version of {name} was deleted {COMMIT_ATTEMPTS_MAX} times in a row while it "
         f"was looked at. Try again."
     )
+
+
+async def _without_lost(tracker: Tracker, manifest: Manifest) -> Manifest:
+    """The manifest without shards that are gone from where they were kept: they are made again."""
+    lost = await tracker.missing([shard.digest for shard in manifest.shards])
+    kept = (shard for shard in manifest.shards if shard.digest not in lost)
+    return Manifest(manifest.sources, tuple(kept)) if lost else manifest
 
 
 async def _scan_all(

@@ -16,13 +16,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from indexer.artifact.cache import CacheOptions
+from indexer.artifact.download.cache import CacheOptions
 from indexer.config import Settings, load_settings
 from indexer.defaults import Defaults, QueryLimits
 from indexer.errors import InvalidSetting
 from indexer.limits import DURATION_S_MAX
 from indexer.protocols import FileOptions, GCSOptions, S3Options, SourceOptions
-from indexer.records import VersionRecord
 from indexer.references import parse_server
 from indexer.sources import check_sources, located, parse_mounted
 from indexer.wire.jobs import DoctorOrder, SnapshotOrder, SourceOrder
@@ -113,11 +112,6 @@ def cache_of(settings: Settings) -> CacheOptions:
     """How these settings have downloads use the local cache."""
     folder = Path(settings["cache_folder"]).expanduser()
     return CacheOptions(folder, settings["cache"], settings["cache_bytes"])
-
-
-def download_folder_of(version: VersionRecord) -> Path:
-    """Where a version is downloaded to unless somebody says so, in the current folder."""
-    return Path("artifacts") / f"{version.name.artifact}:v{version.number}"
 
 
 REACH_SETTINGS: Final = (*S3Options.__slots__, "user_project", "symlinks")

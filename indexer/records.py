@@ -299,7 +299,7 @@ class LineageEdge:
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Lineage:
     """The versions and runs that a version came from, and those that came from it.
 
@@ -312,6 +312,12 @@ class Lineage:
     runs: tuple[RunRecord, ...]
     edges: tuple[LineageEdge, ...]
     is_cut: bool
+
+    def __repr__(self) -> str:
+        return (
+            f"<Lineage of {self.root.ref}: {len(self.versions):,} versions, {len(self.runs):,} "
+            f"runs{', cut' if self.is_cut else ''}>"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,13 +416,17 @@ class Check:
         return self.looked_at is not None and not self.wrong
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StructureReport:
     """What was proven of a version without asking a store; `notices` say what that is worth."""
 
     ref: str
     checks: tuple[Check, ...]
     notices: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        wrong = [check.name for check in self.checks if not check.is_right]
+        return f"<StructureReport of {self.ref}: {', '.join(wrong) or 'nothing'} wrong>"
 
     @property
     def is_right(self) -> bool:

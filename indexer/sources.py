@@ -198,9 +198,11 @@ def check_sources(sources: tuple[Source, ...]) -> None:
     if len(sources) == 1:
         return
     if bare := next((source for source in sources if not source.mount), None):
+        shown = bare.uri.shown
+        # Without a scheme, `yard=yard/` is a path with `=` in it.
+        path = " Behind a mount a path is a URI, as in yard=file:///data/yard/." * ("=" in shown)
         raise InvalidReference(
-            f"with several sources each needs a mount: write NAME={bare.uri.shown} "
-            f"instead of {bare.uri.shown}."
+            f"with several sources each needs a mount: write NAME={shown} instead of {shown}.{path}"
         )
     ordered = sorted(sources, key=lambda source: source.path_prefix)
     for one, other in pairwise(ordered):

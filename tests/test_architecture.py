@@ -24,8 +24,10 @@ HEAVY = {
     "alembic",
     "botocore",
     "duckdb",
+    "fsspec",
     "lxml",
     "msgspec",
+    "numpy",
     "pandas",
     "prometheus_client",
     "pyarrow",
@@ -114,13 +116,39 @@ def test_a_start_loads_nothing_heavy(command: tuple[str, ...]) -> None:
 
 
 def test_a_data_folder_is_opened_without_what_reaches_servers() -> None:
-    folder = imported(run("-X", "importtime", "-c", "import indexer.app, indexer.views").stderr)
+    folder = imported(
+        run("-X", "importtime", "-c", "import indexer.app, indexer.commands.views").stderr
+    )
     assert "sqlalchemy" in folder
     assert folder & {"aiohttp", "aiobotocore", "pandas", "duckdb"} == set()
 
 
+def test_importing_the_package_imports_nothing_else_of_it() -> None:
+    loaded = imported(run("-X", "importtime", "-c", "import indexer").stderr)
+    assert {name for name in loaded if name.startswith(("indexer", "workers"))} == {"indexer"}
+
+
+def test_the_library_loads_what_a_verb_needs_when_it_is_used() -> None:
+    program = "import indexer; indexer.open, indexer.run, indexer.Version"
+    loaded = imported(run("-X", "importtime", "-c", program).stderr)
+    assert {"indexer.library.version", "pyarrow"} <= loaded
+    optional = {"aiobotocore", "duckdb", "fsspec", "gcloud", "lxml", "pandas", "rich", "sqlalchemy"}
+    assert loaded & (OF_A_DAEMON | optional) == set()
+
+
+def test_a_command_does_without_pandas(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ("snapshot", f"{tmp_path}/file", "--name", "p/a", "--data", f"{tmp_path}/data")
+    ran = run("-X", "importtime", "-m", "indexer", *words)
+    assert ran.returncode == 0, ran.stderr[-1000:]
+    assert "pyarrow.lib" in imported(ran.stderr)
+    assert "pandas.core" not in imported(ran.stderr)  # it was looked for, and not found
+
+
 def test_only_a_daemon_loads_a_server() -> None:
-    loaded = imported(run("-X", "importtime", "-c", "import indexer.client, indexer.views").stderr)
+    loaded = imported(
+        run("-X", "importtime", "-c", "import indexer.client, indexer.commands.views").stderr
+    )
     assert "aiohttp" in loaded
     assert loaded & (OF_A_DAEMON | {"aiobotocore", "sqlalchemy"}) == set()
 

@@ -7,15 +7,49 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.entries import entries_of
+from indexer.globs import Filters
 from indexer.manifest import Manifest, ShardRef
 from indexer.records import Entry, FolderPage
+from indexer.texts import path_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which entries of a version are meant: those that start with `prefix` and `filters` keep."""
+
+    prefix: bytes = b""
+    filters: Filters = field(default_factory=Filters)
+
+    @classmethod
+    def made(cls, prefix: str | bytes, include: Sequence[str], exclude: Sequence[str]) -> Selection:
+        """The entries whose paths start with `prefix` and that the globs keep; exclude wins.
+
+        Raises `InvalidSetting` for what is no glob.
+        """
+        return cls(path_bytes(prefix), Filters(tuple(include), tuple(exclude)))
+
+    def __bool__(self) -> bool:
+        return bool(self.prefix or self.filters)
+
+    def of(self, table: pa.Table) -> list[int]:
+        """The rows of a shard that are meant, by number."""
+        kept = pc.starts_with(table.column("path"), self.prefix) if self.prefix else None
+        if self.filters:
+            selector = self.filters.selector()
+            batches = [selector.keeps(batch) for batch in table.to_batches()]
+            matched = pa.chunked_array(batches, pa.bool_())
+            kept = matched if kept is None else pc.and_(kept, matched)
+        if kept is None:
+            return list(range(table.num_rows))
+        return pc.indices_nonzero(kept).to_pylist()  # type: ignore[no-any-return]
 
 
 def shards_below(manifest: Manifest, prefix: bytes) -> Iterator[ShardRef]:

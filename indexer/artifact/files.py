@@ -16,13 +16,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from indexer.artifact.entries import read_entries
-from indexer.artifact.found import what_is_found
-from indexer.artifact.originals import Original, Originals, originals_of
+from indexer.artifact.originals import Originals, originals_of
+from indexer.artifact.recorded import read_as_recorded
 from indexer.entries import entries_of
-from indexer.errors import IndexerError, NoSuchObject, ObjectChanged
+from indexer.errors import NoSuchObject
 from indexer.limits import FILE_SHARDS_KEPT_MAX
 from indexer.manifest import Manifest
-from indexer.objects import Head
 from indexer.page import paths_of
 from indexer.protocols import Sink
 from indexer.records import Entry, Folder, VersionRecord
@@ -95,20 +94,7 @@ class VersionFiles:
         if row is None:
             raise NoSuchObject(f"there is no {path!r} in {self.record.ref}.")
         (original,) = originals_of(row, of_moment=self.record.as_of is not None)
-        try:
-            await self._originals.read(original, sink, start=start, end=end)
-        except (NoSuchObject, ObjectChanged) as error:
-            raise type(error)(await self._said(original, error)) from error
-
-    async def _said(self, original: Original, error: IndexerError) -> str:
-        """What is wrong with an original that could not be read, by what is there now."""
-        said: Head | IndexerError
-        try:
-            said = await self._originals.head(original)
-        except IndexerError as raised:
-            said = raised
-        finding = what_is_found(original, said, self._originals.uri_of(original))
-        return str(error) if finding is None else finding.sentence
+        await read_as_recorded(self._originals, original, sink, start=start, end=end)
 
     async def _row(self, path: bytes) -> pa.Table | None:
         at = bisect_left(self._ends, path)

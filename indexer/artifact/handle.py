@@ -1,6 +1,11 @@
 """Handle: a version, and what whoever uses it may ask of it; asynchronous.
 
+    async with indexer.connect(url) as client:
+        version = await client.open("project/artifact:latest")
+        await version.download("out", prefix="train/")
+
 Invariants
+  * The verbs, and what they are given, are those of `indexer.Version`, which waits for them.
   * It works on a data folder and on a daemon alike: all that it is told it asks of a `Workspace`.
   * What it says of the version was true when it was opened; what the version holds never changes.
 """
@@ -9,33 +14,48 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from indexer.artifact.columns import quoted_name
-from indexer.artifact.diff import Diff, find_diff
-from indexer.artifact.download import DownloadOptions, DownloadResult, DownloadTally, download
-from indexer.artifact.entries import read_entries
-from indexer.artifact.links import EntryLink, links_of
+from indexer.artifact.diff.diff import Diff, find_diff
+from indexer.artifact.download.cache import CacheOptions
+from indexer.artifact.download.download import (
+    DownloadOptions,
+    DownloadResult,
+    DownloadTally,
+    default_root,
+    download,
+)
+from indexer.artifact.entries import Selection, read_entries
+from indexer.artifact.links import EntryLink, check_expiry, links_of
 from indexer.artifact.originals import Originals
-from indexer.artifact.results import Comparison, Result
-from indexer.artifact.structure import verify_structure
-from indexer.artifact.tiling import read_tiling
-from indexer.artifact.verify import ReferenceReport, Selection, Tell, verify_references
-from indexer.errors import CorruptContent
+from indexer.artifact.query.columns import entries_frame, quoted_name
+from indexer.artifact.query.results import Comparison, Result
+from indexer.artifact.verify.references import ReferenceReport, Tell, verify_references
+from indexer.artifact.verify.structure import verify_structure
+from indexer.artifact.verify.tiling import read_tiling
+from indexer.errors import CorruptContent, InvalidSetting
+from indexer.label_rules import plain
 from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.manifest import Manifest
 from indexer.protocols import ANYWHERE
 from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import VersionRef, parse_beside, parse_reference
 from indexer.telemetry import Counters
+from indexer.texts import path_bytes
 from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.workspace import Workspace
 from workers.threads import Threads
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMPARING_THREADS: Final = 2
+"""Reading and comparing are half of the work each."""
 
 TABLES_SQL: Final = "SELECT path, format, size, uri FROM tables ORDER BY path"
 
@@ -62,29 +82,64 @@ class Handle:
         """What it holds: its sources and shards."""
         return await self.workspace.manifest(self.record.digest)
 
-    async def entries(self, prefix: bytes = b"") -> AsyncIterator[pa.Table]:
-        """The entries whose paths start with `prefix`, in key order, a table a shard.
+    async def entries(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> AsyncGenerator[pa.Table]:
+        """The entries whose paths start with `prefix` and that the globs keep, in key order.
 
-        Raises `CorruptContent`.
+        A table holds those of one shard, with the columns of `page.SCHEMA` that have a value.
+        Raises `CorruptContent`, and `InvalidSetting` for what is no glob.
         """
-        async for table in read_entries(self.workspace, await self.manifest(), prefix):
-            yield table
+        selection = Selection.made(prefix, include, exclude)
+        async for table in read_entries(self.workspace, await self.manifest(), selection.prefix):
+            rows = pa.array(selection.of(table), pa.int64()) if selection.filters else None
+            kept = table if rows is None else table.take(rows)
+            if kept.num_rows:
+                yield kept
 
-    async def beside(self, other: VersionRef | str) -> Handle:
+    async def to_pandas(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> pd.DataFrame:
+        """The same entries as one data frame, with the columns that SQL has.
+
+        Raises what `entries` does, and `UsageError` where pandas is not installed.
+        """
+        entries = self.entries(prefix, include=include, exclude=exclude)
+        tables = [table async for table in entries]
+        return entries_frame(tables, (await self.manifest()).sources, str(self.ref))
+
+    async def beside(self, other: Handle | VersionRef | str) -> Handle:
         """Another version, which of the same artifact may be named as `v3`, an alias or digest.
 
         Raises `InvalidReference` and `NoSuchVersion`.
         """
+        if isinstance(other, Handle):
+            return other
         wanted = parse_beside(other, self.record.name) if isinstance(other, str) else other
         return await Handle.open(self.workspace, wanted)
 
-    async def diff(self, other: Handle, prefix: bytes = b"", *, threads: Threads) -> Diff:
+    @asynccontextmanager
+    async def diff(
+        self, other: Handle | VersionRef | str, *, prefix: str | bytes = b""
+    ) -> AsyncIterator[Diff]:
         """What changed below a prefix since another version: what is added is in this one.
 
-        The diff works on `threads`, and is of no use without them. Raises `CorruptContent`.
+        `other` is one that `beside` takes. The diff may be asked for as long as the block lasts.
+        Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
         """
-        old, new = await other.manifest(), await self.manifest()
-        return await find_diff(self.workspace, old, new, threads=threads, prefix=prefix)
+        old, new = await (await self.beside(other)).manifest(), await self.manifest()
+        async with Threads(COMPARING_THREADS) as threads:
+            yield await find_diff(
+                self.workspace, old, new, threads=threads, prefix=path_bytes(prefix)
+            )
 
     async def lineage(
         self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
@@ -92,22 +147,47 @@ class Handle:
         """What it came from, and what came from it. See `Workspace.lineage`."""
         return await self.workspace.lineage(self.ref, direction=direction, depth=depth)
 
-    async def change(self, change: LabelChange) -> VersionRecord:
-        """Changes what is said of it. See `Workspace.change_version`."""
-        return await self.workspace.change_version(self.record.name, self.record.number, change)
+    async def change(
+        self,
+        *,
+        notes: str | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+    ) -> Handle:
+        """Changes what is said of it, and returns it as it is then.
 
-    async def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> VersionRecord:
-        """Lets an alias mean it. See `Workspace.set_alias`."""
+        What is None stays as it is; `tags` take the place of those that it has. Raises
+        `InvalidSetting`, and `InvalidReference` for what is no tag.
+        """
+        change = LabelChange(
+            notes=notes,
+            description=description,
+            metadata=None if metadata is None else plain(metadata),
+            tags=None if tags is None else tuple(tags),
+            add_tags=tuple(add_tags),
+            remove_tags=tuple(remove_tags),
+        )
         name, number = self.record.name, self.record.number
-        return await self.workspace.set_alias(name, alias, number, expect=expect)
+        return replace(self, record=await self.workspace.change_version(name, number, change))
 
-    async def expire_at(self, expires_at: datetime | None) -> VersionRecord:
-        """Lets it expire at a moment, or never. See `Workspace.set_expiry`."""
-        return await self.workspace.set_expiry(self.record.name, self.record.number, expires_at)
+    async def set_alias(self, alias: str, *, expect: int | None = ANYWHERE) -> Handle:
+        """Lets an alias mean it, and returns it as it is then. See `Workspace.set_alias`."""
+        name, number = self.record.name, self.record.number
+        record = await self.workspace.set_alias(name, alias, number, expect=expect)
+        return replace(self, record=record)
 
-    async def remove(self) -> VersionRecord:
-        """Deletes it. See `Workspace.remove_version`."""
-        return await self.workspace.remove_version(self.record.name, self.record.number)
+    async def expire_after(self, ttl: timedelta | None) -> Handle:
+        """Lets it expire so long from now, or never, and returns it as it is then."""
+        expires_at = None if ttl is None else datetime.now(UTC) + ttl
+        name, number = self.record.name, self.record.number
+        return replace(self, record=await self.workspace.set_expiry(name, number, expires_at))
+
+    async def remove(self) -> None:
+        """Deletes it; its number is not given again. Raises `Protected`."""
+        await self.workspace.remove_version(self.record.name, self.record.number)
 
     async def verify_structure(self, counters: Counters | None = None) -> StructureReport:
         """Proves, without asking a store, that what is kept of the version is whole."""
@@ -115,15 +195,19 @@ class Handle:
 
     async def verify(
         self,
-        selection: Selection | None = None,
+        prefix: str | bytes = b"",
         *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         tell: Tell | None = None,
         counters: Counters | None = None,
     ) -> ReferenceReport:
         """Looks whether its objects can still be fetched, without reading them.
 
-        `tell` is called for each that cannot, in the order of their paths.
+        Entries are looked at whose paths start with `prefix` and that the globs keep. `tell` is
+        called for each that cannot be fetched, in the order of their paths.
         """
+        selection = Selection.made(prefix, include, exclude)
         manifest = await self.manifest()
         created, *_ = await self.workspace.scans(self.ref, limit=1)
         async with self.originals(counters) as originals:
@@ -132,7 +216,7 @@ class Handle:
                 manifest,
                 originals,
                 ref=str(self.ref),
-                selection=selection or Selection(),
+                selection=selection,
                 as_of=self.record.as_of,
                 scanned_at=created.finished_at,
                 spreads=await self._spreads(created.id, len(manifest.sources)),
@@ -140,19 +224,29 @@ class Handle:
                 counters=counters,
             )
 
-    async def links(
-        self, selection: Selection | None = None, *, expires_s: int = LINK_EXPIRES_S_DEFAULT
+    async def urls(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        expires: timedelta | float = LINK_EXPIRES_S_DEFAULT,
     ) -> AsyncGenerator[EntryLink]:
         """Where the bytes of its entries are fetched from, in the order of their paths.
 
-        What has to be signed holds for `expires_s`. To be closed by who does not read to the end.
+        What has to be signed holds for as long as `expires` says, in seconds if it is a number; 7
+        days at most. To be closed by who does not read to the end. Raises `InvalidSetting`.
         """
+        selection = Selection.made(prefix, include, exclude)
+        expires_s = check_expiry(
+            expires.total_seconds() if isinstance(expires, timedelta) else expires
+        )
         async with self.originals() as originals:
             async for link in links_of(
                 self.workspace,
                 await self.manifest(),
                 originals,
-                selection=selection or Selection(),
+                selection=selection,
                 of_moment=self.is_of_moment,
                 expires_s=expires_s,
             ):
@@ -172,14 +266,30 @@ class Handle:
 
     async def download(
         self,
-        root: Path,
-        options: DownloadOptions | None = None,
+        root: str | Path | None = None,
         *,
+        prefix: str | bytes = b"",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        allow_missing: bool = False,
+        cache: CacheOptions | None = None,
         counters: Counters | None = None,
         tally: DownloadTally | None = None,
     ) -> DownloadResult:
-        """Makes files of its objects below a folder. See `artifact.download`."""
-        return await download(self, root, options, counters=counters, tally=tally)
+        """Makes files of its objects below a folder, each as it was recorded.
+
+        The folder is `artifacts/{artifact}:v{n}` in the current one unless `root` says otherwise.
+        Everything that can be had is downloaded before anything is raised: `Mismatch` for objects
+        that were overwritten or deleted, unless `allow_missing`, `AccessDenied`, and
+        `StoreUnavailable` for those that may be had when tried again.
+        """
+        options = DownloadOptions(Selection.made(prefix, include, exclude), cache)
+        folder = default_root(self.record) if root is None else Path(root)
+        result = await download(self, folder, options, counters=counters, tally=tally)
+        error = result.error(allow_missing=allow_missing)
+        if error is not None:
+            raise error
+        return result
 
     @asynccontextmanager
     async def originals(self, counters: Counters | None = None) -> AsyncIterator[Originals]:
@@ -200,20 +310,21 @@ class Handle:
         self,
         sql: str,
         *,
-        versions: Mapping[str, str] | None = None,
-        prefix: str = "",
+        prefix: str | bytes = b"",
+        versions: Mapping[str, Handle | str] | None = None,
         rows_max: int | None = None,
         timeout_s: float | None = None,
     ) -> Result:
         """The rows of one SELECT over `entries` and the tables in the version.
 
-        `versions` are others by the names that SQL has them under. `prefix` narrows `entries` down.
-        Raises what `Workspace.query` does.
+        `versions` are others by the names that SQL has them under. `prefix` narrows `entries` down,
+        `rows_max` and `timeout_s` are bounds below those of the place. Raises what
+        `Workspace.query` does, and `InvalidSetting` for a prefix that is no UTF-8.
         """
         order = QueryOrder(
             sql=sql,
-            versions=dict(versions or {}),
-            prefix=prefix,
+            versions={name: _named(one) for name, one in (versions or {}).items()},
+            prefix=_text(prefix),
             rows_max=rows_max,
             timeout_s=timeout_s,
         )
@@ -223,20 +334,40 @@ class Handle:
         """The entries that are tables: path, format, size, URI."""
         return await self.query(TABLES_SQL)
 
-    async def table(self, path: str, *, media: str | None = None, of: str | None = None) -> Result:
+    async def table(
+        self, path: str, *, media: str | None = None, of: Handle | str | None = None
+    ) -> Result:
         """The rows of the table at a path. Raises what `query` does.
 
         With `media`, the name of a column of paths or URIs, each with the entry that it names, of
         this version or of `of`.
         """
-        address = path if media is None else f"{path}#{media}{'@media' if of else ''}"
-        versions = {"media": of} if of else {}
+        address = path if media is None else f"{path}#{media}{'' if of is None else '@media'}"
+        versions = {} if of is None else {"media": of}
         return await self.query(f"SELECT * FROM {quoted_name(address)}", versions=versions)  # noqa: S608
 
-    async def compare_table(self, path: str, other: Handle, *, key: Sequence[str]) -> Comparison:
+    async def compare_table(
+        self, path: str, other: Handle | VersionRef | str, *, key: str | Sequence[str]
+    ) -> Comparison:
         """What changed of the table at a path since another version, by the columns `key`.
 
-        What is added is in this one. Raises what `query` does.
+        `other` is one that `beside` takes; what is added is in this one. Raises what `query` does.
         """
-        order = CompareOrder(path=path, to=self.record.ref, key=list(key))
-        return Comparison.read(await self.workspace.compare_table(other.record, order))
+        columns = [key] if isinstance(key, str) else list(key)
+        order = CompareOrder(path=path, to=self.record.ref, key=columns)
+        old = await self.beside(other)
+        return Comparison.read(await self.workspace.compare_table(old.record, order))
+
+
+def _named(version: Handle | str) -> str:
+    return str(version.ref) if isinstance(version, Handle) else version
+
+
+def _text(prefix: str | bytes) -> str:
+    try:
+        return path_bytes(prefix).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidSetting(
+            f"the prefix {prefix!r} is not UTF-8, which SQL asks for: leave it out, and compare "
+            f"raw_path in the query."
+        ) from error

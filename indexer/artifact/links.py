@@ -14,9 +14,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from indexer.artifact.entries import read_entries
+from indexer.artifact.entries import Selection, read_entries
 from indexer.artifact.originals import Originals, originals_of
-from indexer.artifact.verify import Selection
 from indexer.errors import InvalidSetting
 from indexer.limits import LINK_EXPIRES_S_MAX
 from indexer.manifest import Manifest
@@ -59,8 +58,8 @@ def check_expiry(expires_s: float) -> int:
     """A time for which links hold, in seconds. Raises `InvalidSetting`."""
     if not 1 <= expires_s <= LINK_EXPIRES_S_MAX:
         raise InvalidSetting(
-            f"links hold for 1 second to {LINK_EXPIRES_S_MAX:,} (7 days), and {expires_s:g} were "
-            f"asked for."
+            f"links hold for 1 second to {LINK_EXPIRES_S_MAX:,} (7 days), and {expires_s:,.0f} "
+            f"were asked for."
         )
     return int(expires_s)
 

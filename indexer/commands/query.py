@@ -13,6 +13,7 @@ from indexer.commands.session import (
     Session,
     common,
     connection,
+    prefixed,
     query_limits,
     with_session,
 )
@@ -20,7 +21,7 @@ from indexer.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from indexer.artifact.handle import Handle
-    from indexer.artifact.results import Comparison, Result
+    from indexer.artifact.query.results import Comparison, Result
     from indexer.workspace import Workspace
 
 
@@ -34,7 +35,7 @@ def result(command: Command) -> Command:
 @click.argument("ref")
 @click.argument("sql")
 @click.option("--with", "others", multiple=True, metavar="NAME=REF", help="Another version.")
-@click.option("--prefix", metavar="P", default="", help="Only entries whose paths start with P.")
+@prefixed
 @result
 @with_session
 def query(

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.commands.session import Session, common, connection, selecting, with_session
+from indexer.commands.session import (
+    Session,
+    common,
+    connection,
+    selecting,
+    with_session,
+)
 from indexer.errors import Mismatch
 
 if TYPE_CHECKING:
     from indexer.artifact.found import Finding
-    from indexer.artifact.verify import ReferenceReport, Selection
+    from indexer.artifact.verify.references import ReferenceReport
     from indexer.records import StructureReport
     from indexer.workspace import Workspace
-
-
-def _selection(prefix: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Selection:
-    from indexer.artifact.verify import Selection
-    from indexer.globs import Filters
-
-    return Selection(prefix.encode("utf-8", "surrogateescape"), Filters(include, exclude))
 
 
 @click.command(short_help="Check that a version still holds.")
@@ -35,7 +35,7 @@ def verify(session: Session, ref: str, structure: bool, **selected: Any) -> None
     from indexer.errors import InvalidSetting
 
     if not structure:
-        _verify_references(session, ref, _selection(**selected))
+        _verify_references(session, ref, selected)
         return
     if any(selected.values()):
         raise InvalidSetting("--structure proves all of a version: leave --prefix and globs out.")
@@ -44,8 +44,8 @@ def verify(session: Session, ref: str, structure: bool, **selected: Any) -> None
 
 def _verify_structure(session: Session, ref: str) -> None:
     from indexer.artifact.handle import Handle
+    from indexer.commands.views import document
     from indexer.telemetry import Counters
-    from indexer.views import document
     from indexer.wire.verification import StructureDocument
 
     counters, console = Counters(), session.console
@@ -83,30 +83,22 @@ def _show_structure(session: Session, report: StructureReport) -> None:
         console.note(f"Note: {notice}")
 
 
-def _verify_references(session: Session, ref: str, selection: Selection) -> None:
+def _verify_references(session: Session, ref: str, selected: Mapping[str, Any]) -> None:
     from indexer.artifact.handle import Handle
+    from indexer.commands.views import document, finding_document
     from indexer.telemetry import Counters
-    from indexer.views import document
-    from indexer.wire.verification import FindingDocument, ReferencesDocument
+    from indexer.wire.verification import ReferencesDocument
 
     counters, console = Counters(), session.console
 
     def tell(path: bytes, finding: Finding) -> None:
-        said = FindingDocument.of(
-            path,
-            finding.uri,
-            finding.kind,
-            recorded=finding.recorded,
-            found=finding.found,
-            said=finding.sentence,
-        )
-        console.record(document(said))
+        console.record(document(finding_document(path, finding)))
 
     async def run(workspace: Workspace) -> ReferenceReport:
         async with console.progress(counters, ref):
             handle = await Handle.open(workspace, ref)
             return await handle.verify(
-                selection, tell=tell if console.is_json else None, counters=counters
+                **selected, tell=tell if console.is_json else None, counters=counters
             )
 
     report: ReferenceReport = session.run(run)
@@ -168,20 +160,20 @@ def urls(session: Session, ref: str, expires: str, **selected: Any) -> None:
 
     from indexer.artifact.handle import Handle
     from indexer.artifact.links import parse_expiry
-    from indexer.views import document
-    from indexer.wire.verification import LinkDocument
+    from indexer.commands.views import document
+    from indexer.wire.verification import EntryLinkDocument
 
-    console, expires_s, selection = session.console, parse_expiry(expires), _selection(**selected)
+    console, expires_s = session.console, parse_expiry(expires)
 
     async def run(workspace: Workspace) -> Counter[str]:
         found: Counter[str] = Counter()
         handle = await Handle.open(workspace, ref)
-        async with aclosing(handle.links(selection, expires_s=expires_s)) as links:
+        async with aclosing(handle.urls(**selected, expires=expires_s)) as links:
             async for link in links:
                 found["credentials"] += link.access == "credentials"
                 found["moving"] += not link.is_pinned
                 if console.is_json:
-                    said = LinkDocument.of(
+                    said = EntryLinkDocument.of(
                         link.path,
                         link.url,
                         link.size,

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from indexer.artifact.query import Queries
+from indexer.artifact.query.queries import Queries
 from indexer.content import ContentStore
 from indexer.daemon.dispatch import Dispatch, problem_response
 from indexer.daemon.health import Health

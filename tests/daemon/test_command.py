@@ -156,6 +156,7 @@ def test_a_folder_and_a_bucket_are_put_together(pair: Pair, tmp_path: Path) -> N
         (2, ["s3://few/", "--max-objects", "0"], "from 1 to"),
         (3, ["/no/few"], "neither a file nor a folder"),
         (2, ["/no/few", "s3://few/"], "needs a mount"),
+        (2, ["few=s3://few/", "/no/yard=yard/"], "as in yard=file:///data/yard/."),
         (2, ["s3://few/", "--include", "a**"], "whole folders"),
         (2, ["s3://few/", "--as-of", "yesterday"], "2026-03-01T12:00:00Z"),
         (2, ["s3://few/", "--as-of", "2026-01-01T00:00:00Z"], "keeps no versions"),

@@ -36,6 +36,7 @@ from tests.documents import (
     FORMAT,
     HTTP,
     LISTING,
+    PYTHON,
     README,
     ROOT,
     blocks,
@@ -227,6 +228,18 @@ def test_the_session_with_a_daemon_runs(project: Project, tmp_path: Path) -> Non
     assert paths == [["train/", "val/"], ["train/000002.jpg", "train/000003.jpg"]]
     for said in ("vision/images:v0  unchanged", "succeeded 2500", "b'train/000009.jpg'"):
         assert said in output
+
+
+def test_the_verbs_of_python_run(session: Session, project: Project, tmp_path: Path) -> None:
+    here, on_a_daemon = blocks(documents()[PYTHON], "python")
+    environment = project.environment
+    said = run([sys.executable, "-c", here.text], tmp_path, environment)
+    assert said == "2000 True False\n"
+    serve = [sys.executable, "-m", "indexer", "serve", "--port", "0", "--data", str(session.data)]
+    with serving(serve, tmp_path, environment) as url:
+        program = on_a_daemon.text.replace(URL, url.strip())
+        assert run([sys.executable, "-c", program], tmp_path, environment) == "0\n2000 True 10\n"
+    assert len(list((tmp_path / "some" / "train").iterdir())) == 10
 
 
 JSON_COMMANDS = {

@@ -16,7 +16,7 @@ import pytest
 import indexer
 from deploy.s3_server import S3Server
 from indexer.app import App, open_app
-from indexer.artifact.results import Result
+from indexer.artifact.query.results import Result
 from indexer.defaults import Defaults, QueryLimits
 from indexer.errors import Busy, CorruptContent, QueryLimitExceeded, QueryRefused
 from indexer.references import parse_reference

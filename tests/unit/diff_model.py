@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from indexer.artifact.diff import Diff, DiffLimits, find_diff
+from indexer.artifact.diff.diff import Diff, DiffLimits, find_diff
 from indexer.manifest import Manifest, SourceRef
 from indexer.page import IDENTITY, without_null_columns
 from tests.unit.rows_model import Cuts, Entry, slow_shards, table_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from indexer.artifact.structure import verify_structure
+from indexer.artifact.verify.structure import verify_structure
 from indexer.content import decode_shard, encode_shard
 from indexer.errors import CorruptContent
 from indexer.keyspace import cut_rows

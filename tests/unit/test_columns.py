@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.artifact.columns import COLUMNS, entries_sql, entries_table, raw_rows
+from indexer.artifact.query.columns import COLUMNS, entries_sql, entries_table, raw_rows
 from indexer.entries import entries_of
 from indexer.manifest import SourceRef
 from indexer.page import SCHEMA

@@ -39,7 +39,7 @@ def samples(setting: Setting) -> list[Any]:
     if isinstance(setting.default, bool):
         return [True, True, True]
     if isinstance(setting.default, int):
-        return [7, 8, 9]
+        return [setting.least + step for step in (6, 7, 8)]
     others = [choice for choice in setting.choices if choice != setting.default]
     return (others * 3)[:3] or ["one", "two", "three"]
 

@@ -7,10 +7,12 @@ import io
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 import pytest
@@ -231,6 +233,23 @@ def test_a_long_title_leaves_room_for_the_figures(
     assert re.search(
         re.escape(title) + r" 12,345 objects  [\d,]+/s  67 requests  8 segments 0:00:00", plain
     )
+
+
+def test_a_notebook_gets_one_line_that_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "PROGRESS_INTERVAL_S", 0.05)
+    assert not console_module.is_watched(io.StringIO())
+    shell: Any = SimpleNamespace(kernel=None)
+    ipython: Any = SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    errors = io.StringIO()
+    assert console_module.is_watched(errors)
+    asyncio.run(watched(Console(errors=errors), 0.3, "s3://bucket/\x1b"))
+    start, *lines, blanks, end = errors.getvalue().split("\r")
+    assert (start, blanks.strip(), end) == ("", "", "")
+    assert all(line.startswith(r"s3://bucket/\x1b  12,345 objects  ") for line in lines)
+    assert len(blanks) == max(map(len, lines))
+    shell = None
+    assert not console_module.is_watched(errors)
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from indexer.artifact import compare
-from indexer.artifact.diff import DiffLimits, find_diff
-from indexer.artifact.spans import spans_of
+from indexer.artifact.diff import compare
+from indexer.artifact.diff.diff import DiffLimits, find_diff
+from indexer.artifact.diff.spans import spans_of
 from indexer.changes import ChangeKind
 from indexer.errors import CorruptContent
 from indexer.manifest import Manifest, SourceRef

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from indexer.artifact.cache import CacheOptions
-from indexer.artifact.local_paths import LocalPath, local_path
+from indexer.artifact.download.cache import CacheOptions
+from indexer.artifact.download.local_paths import LocalPath, local_path
+from indexer.artifact.download.part import Part
+from indexer.artifact.download.sameness import content_key, is_lasting, provable, verifiable
+from indexer.artifact.download.target import Target, Wanted
 from indexer.artifact.originals import Original
-from indexer.artifact.part import Part
-from indexer.artifact.sameness import content_key, is_lasting, provable, verifiable
-from indexer.artifact.target import Target, Wanted
 from indexer.objects import Checksum, Pin
 
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -163,7 +163,7 @@ def test_a_part_is_not_gone_on_with_after_a_restart(
     part.mark(0)
     part.close()
     (tmp_path / "boot").write_text("another one")
-    monkeypatch.setattr("indexer.artifact.part._BOOT_ID", tmp_path / "boot")
+    monkeypatch.setattr("indexer.artifact.download.part._BOOT_ID", tmp_path / "boot")
     assert Part(target, wanted(b"a", 9 << 20)).done == set()
 
 

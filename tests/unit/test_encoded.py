@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from indexer.artifact.encoded import encoded
-from indexer.artifact.results import Result
+from indexer.artifact.query.encoded import encoded
+from indexer.artifact.query.results import Result
 
 LATE = "<value out of range: 9223372036854775807>"
 EXACT = "2020-01-01 00:00:00.123456789"

@@ -61,7 +61,7 @@ def test_a_prefix_narrows_a_diff_down(versions: tuple[indexer.Version, indexer.V
     assert diff.added.column("path").to_pylist() == [b"b/moved"]
     assert diff.renamed.num_rows == diff.removed.num_rows == 0
     assert "below b/" in repr(diff)
-    assert "&lt;" in new.diff(old, "new<")._repr_html_()
+    assert "&lt;" in new.diff(old, prefix="new<")._repr_html_()
 
 
 def test_a_version_is_no_different_from_itself(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.artifact.local_paths import (
+from indexer.artifact.download.local_paths import (
     NAME_BYTES_MAX,
     OWN_FOLDER,
     Ancestors,

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 ATTEMPTS = """
 import errno, json, socket, sys
 secret = __import__("pyarrow").table({"value": [1]})
-from indexer.artifact.frames import Bounds, Task, View
-from indexer.artifact.locked import Query, lock_process
+from indexer.artifact.query.messages import Bounds, Task, View
+from indexer.artifact.query.locked import Query, lock_process
 from indexer.errors import IndexerError, NoSuchObject
 
 class NobodyThere:

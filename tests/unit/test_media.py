@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from indexer.artifact.media import candidates, names_of, split_address
+from indexer.artifact.query.media import candidates, names_of, split_address
 from indexer.errors import QueryRefused
 from indexer.manifest import SourceRef
 

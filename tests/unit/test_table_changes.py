@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.artifact.table_changes import column_changes, compare_sql, matched_key
+from indexer.artifact.query.table_changes import column_changes, compare_sql, matched_key
 from indexer.errors import QueryRefused
 
 duckdb = pytest.importorskip("duckdb")

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from indexer.artifact import tables
-from indexer.artifact.tables import FORMATS, format_of, format_sql, joined_parts, read_table
+from indexer.artifact.query import tables
+from indexer.artifact.query.tables import FORMATS, format_of, format_sql, joined_parts, read_table
 from indexer.errors import QueryRefused
 
 ROWS = [{"id": 1, "name": "é"}, {"id": 2, "name": 'a"b\nc'}]

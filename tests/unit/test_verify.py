@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from indexer.artifact.handle import Handle
-from indexer.artifact.verify import ReferenceReport, Selection, Tell
+from indexer.artifact.verify.references import ReferenceReport, Tell
 from indexer.errors import AccessDenied, BrokenListing, MissingCredentials, StoreUnavailable
 from indexer.keyspace import Key, KeyRange
 from indexer.limits import HEADS_AT_ONCE_MAX, LISTING_COST_HEADS, SHARDS_VERIFIED_AT_ONCE
 from indexer.manifest import Manifest
 from indexer.objects import Head
-from indexer.protocols import CommitRequest, ListedPage, Reach, SourceOptions
+from indexer.protocols import ListedPage, Reach, SourceOptions
 from indexer.stores.memory import MemoryObject, MemoryStore
-from tests.unit.job_runs import World, bucket, numbered
+from tests.unit.job_runs import World, bucket, commit_spy, numbered
 from tests.unit.kept_versions import Kept, kept_of
 from tests.unit.scripted_store import made
 
@@ -73,7 +73,7 @@ class Checked:
         self.calls.pages, self.calls.heads = 0, []
         self.world.wrap = self.calls.wrap
         workspace: Any = self
-        return await Handle(workspace, self.kept.record).verify(Selection(**selected), tell=tell)
+        return await Handle(workspace, self.kept.record).verify(**selected, tell=tell)
 
     async def manifest(self, _: str) -> Manifest:
         return self.kept.manifest
@@ -90,14 +90,7 @@ class Checked:
 
 
 async def checked(world: World, *sources: str, **asked: Any) -> Checked:
-    requests: list[CommitRequest] = []
-    commit = world.tracker.commit
-
-    async def spy(request: CommitRequest) -> Any:
-        requests.append(request)
-        return await commit(request)
-
-    world.tracker.commit = spy  # type: ignore[method-assign]
+    requests = commit_spy(world)
     done = await world.snapshot(*sources, **asked)
     return Checked(world, kept_of(requests[-1], done.result.version, world.tracker._shards))
 
