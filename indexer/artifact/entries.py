@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from indexer.entries import entries_of
 from indexer.globs import Filters
+from indexer.label_rules import words
 from indexer.manifest import Manifest, ShardRef
 from indexer.records import Entry, FolderPage
 
@@ -33,7 +34,7 @@ class Selection:
 
         Raises `InvalidSetting` for what is no glob.
         """
-        return cls(encoded(prefix), Filters(tuple(include), tuple(exclude)))
+        return cls(encoded(prefix), Filters(words(include), words(exclude)))
 
     def of(self, table: pa.Table) -> list[int]:
         """The rows of a shard that are looked at, by number."""

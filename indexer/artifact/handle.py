@@ -38,9 +38,10 @@ from indexer.artifact.query.results import Comparison, Result
 from indexer.artifact.verify.references import ReferenceReport, Tell, verify_references
 from indexer.artifact.verify.structure import verify_structure
 from indexer.artifact.verify.tiling import read_tiling
+from indexer.commit_rules import check_ttl
 from indexer.errors import CorruptContent, InvalidSetting
 from indexer.globs import Filters
-from indexer.label_rules import plain
+from indexer.label_rules import plain, words
 from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.manifest import Manifest
 from indexer.protocols import ANYWHERE
@@ -164,9 +165,9 @@ class Handle:
             notes=notes,
             description=description,
             metadata=None if metadata is None else plain(metadata),
-            tags=None if tags is None else tuple(tags),
-            add_tags=tuple(add_tags),
-            remove_tags=tuple(remove_tags),
+            tags=None if tags is None else words(tags),
+            add_tags=words(add_tags),
+            remove_tags=words(remove_tags),
         )
         name, number = self.record.name, self.record.number
         return replace(self, record=await self.workspace.change_version(name, number, change))
@@ -178,7 +179,12 @@ class Handle:
         return replace(self, record=record)
 
     async def expire_after(self, ttl: timedelta | None) -> Handle:
-        """Lets it expire so long from now, or never, and returns it as it is then."""
+        """Lets it expire so long from now, or never, and returns it as it is then.
+
+        Raises `InvalidSetting` for more than 100 years.
+        """
+        if ttl is not None and ttl > timedelta(0):
+            check_ttl(ttl)
         expires_at = None if ttl is None else datetime.now(UTC) + ttl
         name, number = self.record.name, self.record.number
         return replace(self, record=await self.workspace.set_expiry(name, number, expires_at))
@@ -282,7 +288,7 @@ class Handle:
         `StoreUnavailable` for those that may be had when tried again.
         """
         options = DownloadOptions(
-            prefix=encoded(prefix), filters=Filters(tuple(include), tuple(exclude)), cache=cache
+            prefix=encoded(prefix), filters=Filters(words(include), words(exclude)), cache=cache
         )
         folder = default_root(self.record) if root is None else Path(root)
         result = await download(self, folder, options, counters=counters, tally=tally)
@@ -353,7 +359,7 @@ class Handle:
 
         `other` is one that `beside` takes; what is added is in this one. Raises what `query` does.
         """
-        columns = [key] if isinstance(key, str) else list(key)
+        columns = list(words(key))
         order = CompareOrder(path=path, to=self.record.ref, key=columns)
         old = await self.beside(other)
         return Comparison.read(await self.workspace.compare_table(old.record, order))
