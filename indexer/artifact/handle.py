@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import pyarrow as pa
 
@@ -144,6 +144,8 @@ class Handle:
         self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
     ) -> Lineage:
         """What it came from, and what came from it. See `Workspace.lineage`."""
+        if direction not in get_args(Direction):
+            raise InvalidSetting(f"{direction!r} is no direction: write up, down or both.")
         return await self.workspace.lineage(self.ref, direction=direction, depth=depth)
 
     async def change(

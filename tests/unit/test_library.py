@@ -111,6 +111,9 @@ def test_what_cannot_be_asked_is_an_error_of_ours(version: indexer.Version) -> N
         version.diff(version).tables("more")
     with pytest.raises(InvalidSetting, match="not UTF-8"):
         version.query("FROM entries", prefix=b"\xff")
+    lineage: Any = version.lineage
+    with pytest.raises(InvalidSetting, match="no direction"):
+        lineage(direction="left")
     wrong: Any = {"endpont_url": "http://127.0.0.1:1"}
     for verb in (partial(indexer.open, "p/a:v0"), partial(indexer.run, project="p")):
         with pytest.raises(InvalidSetting, match="'endpont_url' is no argument"):
