@@ -66,6 +66,7 @@ from indexer.records import (
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_server
 from indexer.remote import Remote
 from indexer.telemetry import Counters, new_logger
+from indexer.texts import path_text
 from indexer.trackers.remote import RemoteTracker
 from indexer.wire.artifacts import (
     AliasList,
@@ -296,7 +297,7 @@ class Client:
             f"{_path(version.name)}/versions/{_segment(version.digest)}/entries",
             EntryPage,
             {
-                "prefix": prefix.decode("utf-8", "surrogateescape") or None,
+                "prefix": path_text(prefix) or None,
                 "delimiter": delimiter,
                 "after": None if after is None else cursor_after(after),
                 "limit": min(limit, PAGE_RESULTS_MAX),
@@ -497,7 +498,7 @@ def _diff_query(
 ) -> dict[str, str | int | None]:
     return {
         "to": str(VersionRef(new.name, new.digest)),
-        "prefix": prefix.decode("utf-8", "surrogateescape") or None,
+        "prefix": path_text(prefix) or None,
         "after": None if after is None else cursor_after(after),
         "limit": min(limit, PAGE_RESULTS_MAX),
     }

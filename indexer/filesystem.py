@@ -46,6 +46,7 @@ from indexer.limits import FILE_BLOCK_BYTES, FILE_SYSTEM_CLOSE_TIMEOUT_S
 from indexer.places import REACH_SETTINGS, Place, open_workspace, place_of, settings_of
 from indexer.records import Entry, Folder
 from indexer.telemetry import new_logger
+from indexer.texts import path_bytes, path_text
 from indexer.workspace import Workspace, collect
 
 PROTOCOL: Final = "indexer"
@@ -129,7 +130,7 @@ class IndexerFileSystem(AsyncFileSystem):  # type: ignore[misc]
                 if entry is not None:
                     return _entry_info(ref, entry)
                 if not await files.has_below(inner + b"/"):
-                    raise NoSuchObject(f"there is no {_text(inner)!r} in {files.record.ref}.")
+                    raise NoSuchObject(f"there is no {path_text(inner)!r} in {files.record.ref}.")
             return _folder_info(path)
 
     async def _ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
@@ -158,7 +159,7 @@ class IndexerFileSystem(AsyncFileSystem):  # type: ignore[misc]
             if entry is not None:
                 return [_entry_info(ref, entry)]
             if inner and not await files.has_below(folder):
-                raise NoSuchObject(f"there is no {_text(inner)!r} in {files.record.ref}.")
+                raise NoSuchObject(f"there is no {path_text(inner)!r} in {files.record.ref}.")
         return found
 
     async def _find(
@@ -421,15 +422,11 @@ def _split(path: str) -> tuple[str | None, bytes]:
     match = _PATH.fullmatch(path)
     if match is None:
         return None, b""
-    return match[1], (match[2] or "").encode("utf-8", "surrogateescape")
+    return match[1], path_bytes(match[2] or "")
 
 
 def _joined(ref: str, path: bytes) -> str:
-    return f"{ref}/{_text(path)}"
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
+    return f"{ref}/{path_text(path)}"
 
 
 def _folders_of(names: Iterable[str], root: str) -> set[str]:

@@ -94,6 +94,15 @@ def minio() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture
+def on_minio(minio: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """MinIO, to which the environment of the test leads."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", minio.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", minio.secret_key)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", minio.endpoint_url)
+    return minio
+
+
 @pytest.fixture(scope="session")
 def versitygw() -> Iterator[S3Server]:
     """A gateway of Versity of this session, over a folder."""

@@ -116,7 +116,9 @@ def test_a_start_loads_nothing_heavy(command: tuple[str, ...]) -> None:
 
 
 def test_a_data_folder_is_opened_without_what_reaches_servers() -> None:
-    folder = imported(run("-X", "importtime", "-c", "import indexer.app, indexer.views").stderr)
+    folder = imported(
+        run("-X", "importtime", "-c", "import indexer.app, indexer.commands.views").stderr
+    )
     assert "sqlalchemy" in folder
     assert folder & {"aiohttp", "aiobotocore", "pandas", "duckdb"} == set()
 
@@ -144,7 +146,9 @@ def test_a_command_does_without_pandas(tmp_path: Path) -> None:
 
 
 def test_only_a_daemon_loads_a_server() -> None:
-    loaded = imported(run("-X", "importtime", "-c", "import indexer.client, indexer.views").stderr)
+    loaded = imported(
+        run("-X", "importtime", "-c", "import indexer.client, indexer.commands.views").stderr
+    )
     assert "aiohttp" in loaded
     assert loaded & (OF_A_DAEMON | {"aiobotocore", "sqlalchemy"}) == set()
 

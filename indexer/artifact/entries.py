@@ -19,11 +19,12 @@ from indexer.globs import Filters
 from indexer.label_rules import words
 from indexer.manifest import Manifest, ShardRef
 from indexer.records import Entry, FolderPage
+from indexer.texts import path_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which entries of a version are looked at."""
+    """Which entries of a version are meant: those that start with `prefix` and `filters` keep."""
 
     prefix: bytes = b""
     filters: Filters = field(default_factory=Filters)
@@ -34,10 +35,13 @@ class Selection:
 
         Raises `InvalidSetting` for what is no glob.
         """
-        return cls(encoded(prefix), Filters(words(include), words(exclude)))
+        return cls(path_bytes(prefix), Filters(words(include), words(exclude)))
+
+    def __bool__(self) -> bool:
+        return bool(self.prefix or self.filters)
 
     def of(self, table: pa.Table) -> list[int]:
-        """The rows of a shard that are looked at, by number."""
+        """The rows of a shard that are meant, by number."""
         kept = pc.starts_with(table.column("path"), self.prefix) if self.prefix else None
         if self.filters:
             selector = self.filters.selector()
@@ -47,11 +51,6 @@ class Selection:
         if kept is None:
             return list(range(table.num_rows))
         return pc.indices_nonzero(kept).to_pylist()  # type: ignore[no-any-return]
-
-
-def encoded(path: str | bytes) -> bytes:
-    """A path as it is kept; text that stands for what is no UTF-8 has surrogates."""
-    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
 
 
 def shards_below(manifest: Manifest, prefix: bytes) -> Iterator[ShardRef]:

@@ -30,7 +30,7 @@ from indexer.artifact.download.download import (
     default_root,
     download,
 )
-from indexer.artifact.entries import Selection, encoded, read_entries
+from indexer.artifact.entries import Selection, read_entries
 from indexer.artifact.links import EntryLink, check_expiry, links_of
 from indexer.artifact.originals import Originals
 from indexer.artifact.query.columns import entries_frame, quoted_name
@@ -40,7 +40,6 @@ from indexer.artifact.verify.structure import verify_structure
 from indexer.artifact.verify.tiling import read_tiling
 from indexer.commit_rules import check_ttl
 from indexer.errors import CorruptContent, InvalidSetting
-from indexer.globs import Filters
 from indexer.label_rules import plain, words
 from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.manifest import Manifest
@@ -48,6 +47,7 @@ from indexer.protocols import ANYWHERE
 from indexer.records import Direction, LabelChange, Lineage, StructureReport, VersionRecord
 from indexer.references import VersionRef, parse_beside, parse_reference
 from indexer.telemetry import Counters
+from indexer.texts import path_bytes
 from indexer.wire.query import CompareOrder, QueryOrder
 from indexer.workspace import Workspace
 from workers.threads import Threads
@@ -138,7 +138,9 @@ class Handle:
         """
         old, new = await (await self.beside(other)).manifest(), await self.manifest()
         async with Threads(COMPARING_THREADS) as threads:
-            yield await find_diff(self.workspace, old, new, threads=threads, prefix=encoded(prefix))
+            yield await find_diff(
+                self.workspace, old, new, threads=threads, prefix=path_bytes(prefix)
+            )
 
     async def lineage(
         self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
@@ -289,9 +291,7 @@ class Handle:
         that were overwritten or deleted, unless `allow_missing`, `AccessDenied`, and
         `StoreUnavailable` for those that may be had when tried again.
         """
-        options = DownloadOptions(
-            prefix=encoded(prefix), filters=Filters(words(include), words(exclude)), cache=cache
-        )
+        options = DownloadOptions(Selection.made(prefix, include, exclude), cache)
         folder = default_root(self.record) if root is None else Path(root)
         result = await download(self, folder, options, counters=counters, tally=tally)
         error = result.error(allow_missing=allow_missing)
@@ -373,7 +373,7 @@ def _named(version: Handle | str) -> str:
 
 def _text(prefix: str | bytes) -> str:
     try:
-        return encoded(prefix).decode()
+        return path_bytes(prefix).decode()
     except UnicodeDecodeError as error:
         raise InvalidSetting(
             f"the prefix {prefix!r} is not UTF-8, which SQL asks for: leave it out, and compare "

@@ -83,8 +83,7 @@ def read_lineage(
 
 def _walk(connection: Connection, graph: _Graph, root: int, depth: int, *, is_up: bool) -> None:
     """Adds what is reached from `root` in one direction, `depth` runs away at most."""
-    made, used = _made, _used
-    to_runs, to_versions = (made, used) if is_up else (used, made)
+    to_runs, to_versions = (_made, _used) if is_up else (_used, _made)
     frontier: list[int] = [root]
     seen_versions: set[int] = {root}
     seen_runs: set[str] = set()

@@ -11,6 +11,9 @@
     retention   ttl, rm, gc, alias protect, alias unprotect
     daemon      serve, jobs
 
+`session` is what every command has: its options, its settings, where it writes. `views` and
+`run_views` say what is shown of versions and of runs, as JSON and for people.
+
 Invariants
   * What a command needs is imported by that command, so that help and completion are quick.
 """

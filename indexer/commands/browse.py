@@ -12,10 +12,12 @@ from indexer.commands.session import (
     common,
     connection,
     find_version,
+    prefixed,
     show_version,
     with_session,
 )
 from indexer.errors import InvalidSetting
+from indexer.texts import path_bytes
 
 if TYPE_CHECKING:
     from indexer.console import Console
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="List projects, artifacts, versions or entries.")
 @click.argument("target", metavar="[PROJECT[/ARTIFACT[:VERSION]]]", required=False)
-@click.option("--prefix", metavar="P", default="", help="Only entries whose paths start with P.")
+@prefixed
 @click.option("--tag", metavar="T", help="Only versions with the tag T.")
 @click.option("--deleted", is_flag=True, help="With versions that were deleted.")
 @common
@@ -35,7 +37,7 @@ def ls(
     session: Session, target: str | None, prefix: str, tag: str | None, *, deleted: bool
 ) -> None:
     """List projects, a project's artifacts, an artifact's versions, or a version's entries."""
-    from indexer import views
+    from indexer.commands import views
     from indexer.references import parse_name, parse_project, parse_reference
 
     console = session.console
@@ -85,12 +87,12 @@ async def _list_entries(
     console: Console, ref: VersionRef, prefix: str, workspace: Workspace
 ) -> None:
     from indexer.artifact.entries import read_entries
+    from indexer.commands.views import show_entry
     from indexer.entries import entries_of
-    from indexer.views import show_entry
 
     version = await workspace.version(ref)
     manifest = await workspace.manifest(version.digest)
-    wanted = prefix.encode("utf-8", "surrogateescape")
+    wanted = path_bytes(prefix)
     async for rows in read_entries(workspace, manifest, wanted):
         for entry in entries_of(rows, manifest.sources):
             show_entry(console, entry)

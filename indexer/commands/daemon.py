@@ -87,7 +87,7 @@ def jobs() -> None:
 @with_session
 def jobs_ls(session: Session, limit: int) -> None:
     """List a daemon's jobs, newest first."""
-    from indexer.views import show_jobs
+    from indexer.commands.views import show_jobs
 
     page = session.run_on_daemon(lambda client: client.jobs(limit=limit))
     show_jobs(session.console, page.results)
@@ -99,7 +99,7 @@ def jobs_ls(session: Session, limit: int) -> None:
 @with_session
 def jobs_show(session: Session, job_id: str) -> None:
     """Show what is known of a job."""
-    from indexer.views import show_job
+    from indexer.commands.views import show_job
 
     show_job(session.console, session.run_on_daemon(lambda client: client.job(job_id)))
 
@@ -110,7 +110,7 @@ def jobs_show(session: Session, job_id: str) -> None:
 @with_session
 def jobs_cancel(session: Session, job_id: str) -> None:
     """Tell a job to end; what it committed before that stays."""
-    from indexer.views import show_job
+    from indexer.commands.views import show_job
 
     show_job(session.console, session.run_on_daemon(lambda client: client.cancel(job_id)))
 
@@ -121,8 +121,8 @@ def jobs_cancel(session: Session, job_id: str) -> None:
 @with_session
 def jobs_follow(session: Session, job_id: str) -> None:
     """Follow a job until it ends, and end as it does. Leaving off does not end the job."""
+    from indexer.commands.views import show_job
     from indexer.telemetry import Counters
-    from indexer.views import show_job
 
     console, counters = session.console, Counters()
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from indexer.commands.session import Session, common, with_session
+from indexer.commands.session import Session, common, prefixed, with_session
 from indexer.errors import InvalidSetting, Mismatch
+from indexer.texts import path_bytes
 
 if TYPE_CHECKING:
     from indexer.changes import Change, ChangedFolder, DiffSummary
@@ -32,7 +33,7 @@ EVIDENCE: Final = (
 @click.command(short_help="Show what changed between two versions.")
 @click.argument("old", metavar="REF")
 @click.argument("new", metavar="REF")
-@click.option("--prefix", metavar="P", default="", help="Only what is below P.")
+@prefixed
 @click.option("--kind", type=click.Choice(list(LETTERS)), help="Only changes of this kind.")
 @click.option("--summary", "is_summary", is_flag=True, help="Only how much changed.")
 @click.option("--folders", "is_folders", is_flag=True, help="How much changed in each folder.")
@@ -61,7 +62,7 @@ def diff(
         raise InvalidSetting("--kind selects changes: leave out --summary and --folders.")
     if is_summary and is_folders:
         raise InvalidSetting("--summary and --folders are two views: choose one of them.")
-    wanted = prefix.encode("utf-8", "surrogateescape")
+    wanted = path_bytes(prefix)
     old_ref = parse_reference(old)
     new_ref = parse_beside(new, old_ref.name)
 
@@ -154,7 +155,7 @@ class _Shown:
                 return
 
     def _folder_records(self, folders: tuple[ChangedFolder, ...]) -> None:
-        from indexer.views import document
+        from indexer.commands.views import document
         from indexer.wire.diff import ChangedFolderDocument
 
         for folder in folders:
@@ -179,7 +180,7 @@ class _Shown:
 
     def _change(self, change: Change) -> None:
         if self._console.is_json:
-            from indexer.views import document
+            from indexer.commands.views import document
             from indexer.wire.diff import ChangeDocument
 
             self._console.record(document(ChangeDocument.of(change)))
@@ -188,7 +189,7 @@ class _Shown:
 
     def _end(self, summary: DiffSummary, *, always: bool = False) -> None:
         """What comes last: a document, or lines unless they are not wanted."""
-        from indexer.views import document
+        from indexer.commands.views import document
         from indexer.wire.diff import DiffSummaryDocument
 
         if self._console.is_json:

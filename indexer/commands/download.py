@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.commands.session import Session, common, connection, selecting, with_session
+from indexer.commands.session import (
+    Session,
+    common,
+    connection,
+    selecting,
+    with_session,
+)
 
 if TYPE_CHECKING:
     from indexer.artifact.download.download import DownloadResult
@@ -43,11 +49,9 @@ def download(
     ref: str,
     *,
     root: Path | None,
-    prefix: str,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
     allow_missing: bool,
     no_cache: bool,
+    **selected: Any,
 ) -> None:
     """Make files of the objects of the version REF, each as it was recorded.
 
@@ -59,24 +63,19 @@ def download(
         default_root,
     )
     from indexer.artifact.download.download import download as download_version
+    from indexer.artifact.entries import Selection
     from indexer.artifact.handle import Handle
-    from indexer.globs import Filters
     from indexer.places import cache_of
     from indexer.telemetry import Counters
 
     console, counters, tally = session.console, Counters(), DownloadTally()
-    filters = Filters(include, exclude)
-    options = DownloadOptions(
-        prefix=prefix.encode("utf-8", "surrogateescape"),
-        filters=filters,
-        cache=None if no_cache else cache_of(session.settings),
-    )
+    selection = Selection.made(**selected)
+    options = DownloadOptions(selection, None if no_cache else cache_of(session.settings))
 
     async def run(workspace: Workspace) -> DownloadResult:
         handle = await Handle.open(workspace, ref)
-        is_whole = not (prefix or filters)
         objects, size_bytes = handle.record.objects, handle.record.size_bytes
-        figures = tally.figures(objects if is_whole else 0, size_bytes)
+        figures = tally.figures(0 if selection else objects, size_bytes)
         async with console.progress(counters, ref, figures):
             folder = root or default_root(handle.record)
             return await download_version(handle, folder, options, counters=counters, tally=tally)
@@ -90,10 +89,9 @@ def download(
 
 def _show(console: Console, result: DownloadResult) -> None:
     """What a download came to."""
+    from indexer.commands.views import document, finding_document
     from indexer.console import bytes_shown, shown
-    from indexer.views import document
     from indexer.wire.downloads import DownloadDocument, EscapedDocument
-    from indexer.wire.verification import FindingDocument
 
     if console.is_json:
         said = DownloadDocument(
@@ -108,17 +106,7 @@ def _show(console: Console, result: DownloadResult) -> None:
             folders=result.folders,
             others=result.others,
             failed=result.failed,
-            failures=[
-                FindingDocument.of(
-                    path,
-                    one.uri,
-                    one.kind,
-                    recorded=one.recorded,
-                    found=one.found,
-                    said=one.sentence,
-                )
-                for path, one in result.failures
-            ],
+            failures=[finding_document(path, finding) for path, finding in result.failures],
             escaped=result.escaped_total,
             escaped_first=[EscapedDocument.of(one.path, one.local) for one in result.escaped],
             escaped_file=None if result.escaped_file is None else str(result.escaped_file),

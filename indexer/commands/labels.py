@@ -77,7 +77,9 @@ def alias_remove(session: Session, artifact: str, name: str, expect: str | None)
 @with_session
 def alias_ls(session: Session, artifact: str) -> None:
     """List an artifact's aliases and the versions that they mean."""
+    from indexer.commands.views import document
     from indexer.references import parse_name
+    from indexer.wire.artifacts import AliasDocument
 
     owner = parse_name(artifact)
 
@@ -88,7 +90,9 @@ def alias_ls(session: Session, artifact: str) -> None:
     rows = [(name, f"{owner}:v{number}", name in protected) for name, number in found.items()]
     if session.console.is_json:
         for name, ref, is_protected in rows:
-            session.console.record({"alias": name, "ref": ref, "protected": is_protected})
+            session.console.record(
+                document(AliasDocument(alias=name, ref=ref, protected=is_protected))
+            )
     else:
         session.console.table(("ALIAS", "VERSION", "PROTECTED"), rows)
 
@@ -106,14 +110,6 @@ def _expected(text: str | None) -> int | None:
     if match is None:
         raise InvalidSetting(f"{text!r} is no version to expect: write v3, or none.")
     return int(match[1])
-
-
-def _show_pairs(session: Session, kind: str, pairs: list[tuple[str, str]]) -> None:
-    if session.console.is_json:
-        for name, ref in pairs:
-            session.console.record({kind: name, "ref": ref})
-    else:
-        session.console.table((kind.upper(), "VERSION"), pairs)
 
 
 # --- tags
@@ -156,7 +152,9 @@ def tag_ls(session: Session, artifact: str) -> None:
     """List an artifact's tags and the versions that have them, newest first."""
     from functools import partial
 
+    from indexer.commands.views import document
     from indexer.references import parse_name
+    from indexer.wire.artifacts import TagDocument
     from indexer.workspace import collect
 
     owner = parse_name(artifact)
@@ -166,7 +164,12 @@ def tag_ls(session: Session, artifact: str) -> None:
 
     versions: list[VersionRecord] = session.run(read)
     pairs = [(name, version.ref) for version in versions for name in version.tags]
-    _show_pairs(session, "tag", sorted(pairs, key=lambda pair: pair[0]))
+    pairs.sort(key=lambda pair: pair[0])
+    if session.console.is_json:
+        for name, ref in pairs:
+            session.console.record(document(TagDocument(tag=name, ref=ref)))
+    else:
+        session.console.table(("TAG", "VERSION"), pairs)
 
 
 # --- texts
@@ -191,9 +194,9 @@ def note(session: Session, ref: str, text: str) -> None:
 @with_session
 def describe(session: Session, target: str, text: str) -> None:
     """Replace the description of an artifact, or of a version of it."""
+    from indexer.commands.views import show_artifacts
     from indexer.records import LabelChange
     from indexer.references import parse_name
-    from indexer.views import show_artifacts
 
     if ":" in target or "@" in target:
         _change(session, target, LabelChange(description=text))

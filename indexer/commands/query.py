@@ -13,6 +13,7 @@ from indexer.commands.session import (
     Session,
     common,
     connection,
+    prefixed,
     query_limits,
     with_session,
 )
@@ -34,7 +35,7 @@ def result(command: Command) -> Command:
 @click.argument("ref")
 @click.argument("sql")
 @click.option("--with", "others", multiple=True, metavar="NAME=REF", help="Another version.")
-@click.option("--prefix", metavar="P", default="", help="Only entries whose paths start with P.")
+@prefixed
 @result
 @with_session
 def query(

@@ -63,8 +63,8 @@ def gc(session: Session, *, is_dry_run: bool, grace: str) -> None:
 
     It may run at any time, beside snapshots and readers in any number of processes.
     """
+    from indexer.commands.views import document, show_garbage
     from indexer.places import duration_of
-    from indexer.views import document, show_garbage
     from indexer.wire.retention import GarbageDocument, GarbageOrder
 
     order = GarbageOrder(grace_s=duration_of(grace).total_seconds(), dry_run=is_dry_run)

@@ -40,8 +40,8 @@ def runs() -> None:
 @with_session
 def runs_ls(session: Session, project: str, job_type: str | None, limit: int) -> None:
     """List a project's runs, newest first."""
+    from indexer.commands.run_views import show_runs
     from indexer.references import parse_project
-    from indexer.run_views import show_runs
 
     wanted = parse_project(project)
     found = session.run(lambda workspace: workspace.runs(wanted, job_type=job_type, limit=limit))
@@ -54,8 +54,8 @@ def runs_ls(session: Session, project: str, job_type: str | None, limit: int) ->
 @with_session
 def runs_show(session: Session, run_id: str) -> None:
     """Show what is known of a run, what it used, and what it made."""
+    from indexer.commands.run_views import show_run_and_links
     from indexer.references import parse_run
-    from indexer.run_views import show_run_and_links
     from indexer.workspace import collect
 
     wanted = parse_run(run_id)
@@ -85,8 +85,8 @@ def runs_start(
     session: Session, project: str, *, run_id: str | None, config: str | None, **said: Any
 ) -> None:
     """Start a run in a project. It runs until 'indexer runs finish' ends it."""
+    from indexer.commands.run_views import show_run
     from indexer.records import RunRequest
-    from indexer.run_views import show_run
 
     wanted = None if config is None else mapping_of("config", config)
     request = RunRequest(project=project, id=run_id, config=wanted, **said)
@@ -115,9 +115,9 @@ def runs_use(session: Session, run_id: str, ref: str, use_as: str | None) -> Non
 @with_session
 def runs_finish(session: Session, run_id: str, *, is_failed: bool) -> None:
     """End a run."""
+    from indexer.commands.run_views import show_run
     from indexer.records import RunState
     from indexer.references import parse_run
-    from indexer.run_views import show_run
 
     wanted = parse_run(run_id)
     state = RunState.FAILED if is_failed else RunState.FINISHED
@@ -139,8 +139,8 @@ def runs_finish(session: Session, run_id: str, *, is_failed: bool) -> None:
 @with_session
 def lineage(session: Session, ref: str, *, is_up: bool, is_down: bool, depth: int) -> None:
     """Show the versions and runs that the version REF came from, and those that came from it."""
+    from indexer.commands.run_views import show_lineage
     from indexer.references import parse_reference
-    from indexer.run_views import show_lineage
 
     wanted = parse_reference(ref)
     direction: Direction = "both" if is_up == is_down else "up" if is_up else "down"

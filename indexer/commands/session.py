@@ -56,11 +56,16 @@ def connection(command: Command) -> Command:
     return command
 
 
+prefixed = click.option(
+    "--prefix", metavar="P", default="", help="Only entries whose paths start with P."
+)
+
+
 def selecting(command: Command) -> Command:
     """The options by which entries are selected."""
     for option in reversed(
         (
-            click.option("--prefix", metavar="P", default="", help="Only paths that start with P."),
+            prefixed,
             click.option("--include", multiple=True, metavar="GLOB", help="Only what matches."),
             click.option("--exclude", multiple=True, metavar="GLOB", help="Not what matches."),
         )
@@ -161,7 +166,7 @@ async def find_version(ref: str, workspace: Workspace) -> VersionRecord:
 
 def show_version(session: Session, version: VersionRecord) -> None:
     """Shows what is known of a version."""
-    from indexer import views
+    from indexer.commands import views
     from indexer.wire.artifacts import VersionDocument
 
     if session.console.is_json:

@@ -91,9 +91,9 @@ def _snapshot(
     is_dry_run: bool,
     **fields: Any,
 ) -> None:
+    from indexer.commands.views import document, show_preview, show_snapshot
     from indexer.places import duration_of, moment_of, order_of
     from indexer.telemetry import Counters
-    from indexer.views import document, show_preview, show_snapshot
     from indexer.wire.jobs import SnapshotDocument
 
     settings, console = session.settings, session.console

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.commands.session import Session, common, connection, selecting, with_session
+from indexer.commands.session import (
+    Session,
+    common,
+    connection,
+    selecting,
+    with_session,
+)
 from indexer.errors import Mismatch
 
 if TYPE_CHECKING:
@@ -38,8 +44,8 @@ def verify(session: Session, ref: str, structure: bool, **selected: Any) -> None
 
 def _verify_structure(session: Session, ref: str) -> None:
     from indexer.artifact.handle import Handle
+    from indexer.commands.views import document
     from indexer.telemetry import Counters
-    from indexer.views import document
     from indexer.wire.verification import StructureDocument
 
     counters, console = Counters(), session.console
@@ -79,22 +85,14 @@ def _show_structure(session: Session, report: StructureReport) -> None:
 
 def _verify_references(session: Session, ref: str, selected: Mapping[str, Any]) -> None:
     from indexer.artifact.handle import Handle
+    from indexer.commands.views import document, finding_document
     from indexer.telemetry import Counters
-    from indexer.views import document
-    from indexer.wire.verification import FindingDocument, ReferencesDocument
+    from indexer.wire.verification import ReferencesDocument
 
     counters, console = Counters(), session.console
 
     def tell(path: bytes, finding: Finding) -> None:
-        said = FindingDocument.of(
-            path,
-            finding.uri,
-            finding.kind,
-            recorded=finding.recorded,
-            found=finding.found,
-            said=finding.sentence,
-        )
-        console.record(document(said))
+        console.record(document(finding_document(path, finding)))
 
     async def run(workspace: Workspace) -> ReferenceReport:
         async with console.progress(counters, ref):
@@ -162,8 +160,8 @@ def urls(session: Session, ref: str, expires: str, **selected: Any) -> None:
 
     from indexer.artifact.handle import Handle
     from indexer.artifact.links import parse_expiry
-    from indexer.views import document
-    from indexer.wire.verification import LinkDocument
+    from indexer.commands.views import document
+    from indexer.wire.verification import EntryLinkDocument
 
     console, expires_s = session.console, parse_expiry(expires)
 
@@ -175,7 +173,7 @@ def urls(session: Session, ref: str, expires: str, **selected: Any) -> None:
                 found["credentials"] += link.access == "credentials"
                 found["moving"] += not link.is_pinned
                 if console.is_json:
-                    said = LinkDocument.of(
+                    said = EntryLinkDocument.of(
                         link.path,
                         link.url,
                         link.size,

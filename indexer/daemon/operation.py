@@ -36,11 +36,15 @@ from indexer.protocols import SourceOptions, Tracker
 from indexer.references import ArtifactName, VersionRef, parse_name, parse_reference
 from indexer.remote import API, JSON_TYPE
 from indexer.service import Service
+from indexer.texts import path_text
 from indexer.wire.base import VersionName, read_cursor
 from indexer.wire.jobs import SnapshotOrder
 from indexer.workspace import Workspace
 from workers.clock import Clock
 from workers.threads import Threads
+
+ShortText = Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)]
+"""A cursor, a prefix or a reference in a query."""
 
 ReadOrder = Callable[[SnapshotOrder], tuple[SnapshotRequest, SourceOptions]]
 
@@ -109,10 +113,10 @@ class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No parameter."""
 
 
-class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which page of a list: `after` is the `next` of the page before."""
 
-    after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
+    after: ShortText | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
@@ -190,6 +194,9 @@ class Operation:
 ARTIFACT: Final = f"{API}/artifacts/{{project}}/{{artifact}}"
 """The path of an artifact, below which its versions and aliases are."""
 
+VERSION: Final = f"{ARTIFACT}/versions/{{ref}}"
+"""The path of a version, below which is what may be asked of it."""
+
 ALWAYS: Final = (400, 404, 405, 408, 413, 421, 429, 500, 503, 507)
 """Statuses that a problem of any operation may have."""
 
@@ -204,7 +211,7 @@ def version_number(name: VersionName) -> int:
 def text_of_cursor(cursor: str | None) -> str | None:
     """The text that a cursor comes after. Raises `InvalidSetting`."""
     path = read_cursor(cursor)
-    return None if path is None else path.decode("utf-8", "surrogateescape")
+    return None if path is None else path_text(path)
 
 
 def number_of_cursor(cursor: str | None) -> int | None:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from indexer.artifact.download.cache import CacheMode
 from indexer.artifact.download.download import DownloadResult, DownloadTally
-from indexer.artifact.entries import encoded
 from indexer.artifact.handle import Handle
 from indexer.artifact.links import EntryLink
 from indexer.artifact.query.results import Comparison
@@ -35,6 +34,7 @@ from indexer.protocols import ANYWHERE
 from indexer.records import Direction, Lineage, StructureReport, VersionRecord
 from indexer.runner import Portal
 from indexer.telemetry import Counters
+from indexer.texts import path_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,7 @@ class Version:
         `other` is a version, a reference, or of the same artifact `v0`, an alias or a digest.
         Raises `InvalidReference`, `NoSuchVersion` and `CorruptContent`.
         """
-        named, below = _ref(other), encoded(prefix)
+        named, below = _ref(other), path_bytes(prefix)
 
         async def find(handle: Handle) -> VersionDiff:
             old = await handle.beside(named)

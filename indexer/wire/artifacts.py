@@ -22,6 +22,7 @@ from indexer.records import (
     VersionRecord,
 )
 from indexer.references import ArtifactName
+from indexer.texts import printable
 from indexer.wire.base import Answer, Digest, Order, VersionName
 
 Value = TypeVar("Value")
@@ -359,7 +360,7 @@ class EntryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="ob
         return cls(
             **path_fields(entry.path),
             size=entry.size,
-            uri=entry.uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+            uri=printable(entry.uri),
             etag=entry.etag,
             version_id=entry.version_id,
             last_modified=entry.last_modified,

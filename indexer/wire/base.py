@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from indexer.errors import InvalidSetting
 from indexer.limits import DURATION_S_MAX, REQUEST_ID_CHARACTERS_MAX, SIZE_BYTES_MAX
+from indexer.texts import path_bytes
 
 VersionName = Annotated[str, Meta(pattern="^v(0|[1-9][0-9]{0,8})$", examples=["v3"])]
 Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
@@ -30,7 +31,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def cursor_after(last: bytes | str) -> str:
     """The cursor that continues a list after its item `last`; opaque to who is given it."""
-    return (last if isinstance(last, bytes) else last.encode("utf-8", "surrogateescape")).hex()
+    return path_bytes(last).hex()
 
 
 def read_cursor(cursor: str | None) -> bytes | None:

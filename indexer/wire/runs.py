@@ -153,7 +153,7 @@ class EdgeDocument(Answer, frozen=True, kw_only=True):
 
     run: str
     relation: Relation
-    version: str
+    ref: str
 
 
 class LineageDocument(Answer, frozen=True, kw_only=True):
@@ -176,7 +176,7 @@ class LineageDocument(Answer, frozen=True, kw_only=True):
             versions=[VersionDocument.of(version) for version in lineage.versions],
             runs=[RunDocument.of(run) for run in lineage.runs],
             edges=[
-                EdgeDocument(run=edge.run_id, relation=edge.relation, version=edge.ref)
+                EdgeDocument(run=edge.run_id, relation=edge.relation, ref=edge.ref)
                 for edge in lineage.edges
             ],
             is_cut=lineage.is_cut,
@@ -189,6 +189,6 @@ class LineageDocument(Answer, frozen=True, kw_only=True):
             root=next(version for version in versions if version.ref == self.ref),
             versions=versions,
             runs=tuple(run.record() for run in self.runs),
-            edges=tuple(LineageEdge(edge.run, edge.relation, edge.version) for edge in self.edges),
+            edges=tuple(LineageEdge(edge.run, edge.relation, edge.ref) for edge in self.edges),
             is_cut=self.is_cut,
         )

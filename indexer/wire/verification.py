@@ -6,6 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from indexer.protocols import LinkAccess
 from indexer.records import Check, StructureReport
+from indexer.texts import printable
 from indexer.wire.artifacts import path_fields
 from indexer.wire.base import Answer
 
@@ -82,7 +83,7 @@ class FindingDocument(Answer, frozen=True, kw_only=True):
         """The document of what was found of the entry at `path`."""
         return cls(
             **path_fields(path),
-            uri=uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+            uri=printable(uri),
             why=why,
             recorded=recorded,
             found=found,
@@ -105,7 +106,7 @@ class ReferencesDocument(Answer, frozen=True, kw_only=True):
     requests: int
 
 
-class LinkDocument(Answer, frozen=True, kw_only=True):
+class EntryLinkDocument(Answer, frozen=True, kw_only=True):
     """Where an entry's bytes are fetched from; `path_base64` stands in place of a `path` that is no
     UTF-8.
     """
@@ -120,6 +121,6 @@ class LinkDocument(Answer, frozen=True, kw_only=True):
     @classmethod
     def of(
         cls, path: bytes, url: str, size: int, *, is_pinned: bool, access: LinkAccess
-    ) -> LinkDocument:
+    ) -> EntryLinkDocument:
         """The document of an entry's link."""
         return cls(**path_fields(path), url=url, size=size, pinned=is_pinned, access=access)

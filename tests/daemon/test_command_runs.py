@@ -71,7 +71,7 @@ def test_a_model_is_traced_both_ways(story: Pair) -> None:
     assert up["edges"][0] == {
         "run": "evaluate",
         "relation": "produces",
-        "version": "vision/report:v0",
+        "ref": "vision/report:v0",
     }
     down = story("lineage", "vision/images", "--down", "--depth", "1")
     assert len(down.output.splitlines()) == 3

@@ -33,8 +33,8 @@ from indexer.wire.jobs import (
 from indexer.wire.retention import GarbageDocument
 from indexer.wire.runs import LineageDocument, RunDocument, RunShown
 from indexer.wire.verification import (
+    EntryLinkDocument,
     FindingDocument,
-    LinkDocument,
     ReferencesDocument,
     StructureDocument,
 )
@@ -167,7 +167,7 @@ PRINTED: tuple[type[msgspec.Struct], ...] = (
     *(ChangeDocument, ChangedFolderDocument, DiffSummaryDocument, ProjectDocument),
     *(ArtifactDocument, AliasDocument, TagDocument, RunDocument, RunShown, LineageDocument),
     *(GarbageDocument, DownloadDocument),
-    *(FindingDocument, ReferencesDocument, StructureDocument, LinkDocument),
+    *(FindingDocument, ReferencesDocument, StructureDocument, EntryLinkDocument),
     *(DoctorDocument, Listening, JobDocument),
 )
 """What the command prints, in the order of the document."""

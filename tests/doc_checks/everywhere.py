@@ -124,7 +124,7 @@ CHECKS: Checks = {
         (FORMAT, "", "[x](#no-such)"),
     ],
     paths_exist: [
-        (CONTRIBUTING, "`indexer/views.py`", "`indexer/view.py`"),
+        (CONTRIBUTING, "`indexer/commands/views.py`", "`indexer/commands/view.py`"),
         (LISTING, "::test_requests_stay", "::test_requests_remain"),
         (README, "make demo\n", "make show\n"),
     ],

@@ -150,7 +150,7 @@ CHECKS: Checks = {
         (CONTRIBUTING, "| click, rich |", "| click, rich, typer |"),
     ],
     the_map_is_whole: [
-        (CONTRIBUTING, "| `indexer/views.py` |", "| views |"),
+        (CONTRIBUTING, "| `indexer/places.py` |", "| places |"),
         (CONTRIBUTING, "manifest | page\n", "manifest\npage\n"),
     ],
 }

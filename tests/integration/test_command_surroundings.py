@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer import views
 from indexer.catalog.folder import FORMAT
+from indexer.commands import views
 from indexer.testing.synthetic_s3 import SyntheticS3
 from tests.integration.commands import PYTHON, TIMEOUT_S, Command, failed, snapshot
 

@@ -23,52 +23,24 @@ from deploy.web_server import Kind as WebKind
 from indexer.artifact.download.download import DownloadResult
 from indexer.artifact.download.local_paths import OWN_FOLDER, LocalPath, entry_path_of
 from indexer.errors import Busy, InvalidSetting, Mismatch
-from indexer.library import Version
 from indexer.testing.store_suite import HOSTILE_KEYS, body_of
 from tests.conftest import MakeBucket, WebFolder
 from tests.documents import DOWNLOAD, documents, run_code
 from tests.gcs_api import GCSApi
+from tests.integration.changed_objects import LOST, RECORDED, change
 from tests.integration.commands import PYTHON, ROOT, TIMEOUT_S, Command, snapshot
+from tests.integration.conftest import MakeVersion
 from tests.integration.ranged_server import RangedServer
 
 BODIES = {
-    **{f"many/{number:03}": b"%d" % number for number in range(40)},
-    "changed": b"changed",
-    "deleted": b"deleted",
+    **RECORDED,
     "empty": b"",
     "large": Random(1).randbytes(9_000_000),
     "medium": Random(2).randbytes(2_000_000),
-    "odd/#?%2F+ é\t": b"odd",
-    "restored": b"restored",
-    "same size": b"1234",
 }
 
-LOST = ("changed", "deleted", "same size")
 
 LONG_AGO_S = 1_600_000_000
-
-MakeVersion = Callable[..., Version]
-
-
-@pytest.fixture
-def on_minio(minio: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", minio.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", minio.secret_key)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", minio.endpoint_url)
-    return minio
-
-
-@pytest.fixture
-def version_of(tmp_path: Path) -> MakeVersion:
-    return lambda uri, **order: indexer.snapshot(uri, name="p/a", data=tmp_path / "data", **order)
-
-
-def change(client: Any, bucket: str) -> None:
-    client.put_object(Bucket=bucket, Key="changed", Body=b"something else")
-    client.put_object(Bucket=bucket, Key="same size", Body=b"4321")
-    for key in ("deleted", "restored"):
-        client.delete_object(Bucket=bucket, Key=key)
-    client.put_object(Bucket=bucket, Key="restored", Body=BODIES["restored"])
 
 
 def files(root: Path) -> dict[str, bytes]:

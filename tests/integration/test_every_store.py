@@ -91,14 +91,6 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 @pytest.fixture
-def on_minio(minio: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", minio.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", minio.secret_key)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", minio.endpoint_url)
-    return minio
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder of the bodies."""
     return write(tmp_path / "folder")

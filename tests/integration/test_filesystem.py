@@ -40,14 +40,6 @@ def _protocol() -> None:
 
 
 @pytest.fixture
-def on_minio(minio: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", minio.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", minio.secret_key)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", minio.endpoint_url)
-    return minio
-
-
-@pytest.fixture
 def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 

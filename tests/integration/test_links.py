@@ -25,14 +25,6 @@ from tests.integration.commands import Command, failed, snapshot
 BODIES = {"a.txt": b"a", "empty": b"", "odd/#?%2F+ é~'\t": b"odd", "z": b"z" * 10_000}
 
 
-@pytest.fixture
-def on_minio(minio: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", minio.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", minio.secret_key)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", minio.endpoint_url)
-    return minio
-
-
 def fetched(version: Version, **options: Any) -> dict[str, bytes]:
     return {link.path.decode(): get(link) for link in version.urls(**options)}
 

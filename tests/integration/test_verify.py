@@ -15,23 +15,11 @@ from deploy.s3_server import S3Server
 from deploy.web_server import Kind as WebKind
 from indexer.artifact.verify.references import ReferenceReport
 from indexer.errors import Mismatch
-from indexer.library import Version
 from tests.conftest import MakeBucket, WebFolder
 from tests.gcs_api import GCSApi
+from tests.integration.changed_objects import LOST, RECORDED, change
 from tests.integration.commands import Command, failed, snapshot
-
-BODIES = {
-    **{f"many/{number:03}": b"%d" % number for number in range(40)},
-    "changed": b"changed",
-    "deleted": b"deleted",
-    "odd/#?%2F+ é\t": b"odd",
-    "restored": b"restored",
-    "same size": b"1234",
-}
-
-CHANGES = ("changed", "deleted", "same size")
-
-MakeVersion = Callable[[str], Version]
+from tests.integration.conftest import MakeVersion
 
 
 @pytest.fixture(params=["listing", "heads"])
@@ -42,30 +30,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def on_minio(minio: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", minio.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", minio.secret_key)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", minio.endpoint_url)
-    return minio
-
-
-@pytest.fixture
-def version_of(tmp_path: Path) -> MakeVersion:
-    return lambda uri: indexer.snapshot(uri, name="p/a", data=tmp_path / "data")
-
-
 def why(report: ReferenceReport) -> dict[str, str]:
     return {path.decode(): finding.kind for path, finding in report.findings}
-
-
-def change(client: Any, bucket: str) -> None:
-    client.put_object(Bucket=bucket, Key="changed", Body=b"something else")
-    client.put_object(Bucket=bucket, Key="same size", Body=b"4321")
-    for key in ("deleted", "restored"):
-        client.delete_object(Bucket=bucket, Key=key)
-    client.put_object(Bucket=bucket, Key="restored", Body=BODIES["restored"])
-    client.put_object(Bucket=bucket, Key="new", Body=b"new")
 
 
 def test_without_versions_what_was_overwritten_is_lost(
@@ -75,20 +41,20 @@ def test_without_versions_what_was_overwritten_is_lost(
     version_of: MakeVersion,
     way: str,
 ) -> None:
-    name = bucket(on_minio, BODIES)
+    name = bucket(on_minio, RECORDED)
     version = version_of(f"s3://{name}/")
     assert version.verify().is_right
     change(s3_client(on_minio), name)
     report = version.verify()
     assert why(report) == {"changed": "changed", "deleted": "gone", "same size": "changed"}
-    assert [path for path, _ in report.findings] == sorted(path.encode() for path in CHANGES)
-    assert report.confirmed == (len(BODIES) - 3 if way == "listing" else 0)
+    assert [path for path, _ in report.findings] == sorted(path.encode() for path in LOST)
+    assert report.confirmed == (len(RECORDED) - 3 if way == "listing" else 0)
     (changed, *_) = (finding for _, finding in report.findings)
     assert f"s3://{name}/changed" in changed.sentence
     assert changed.recorded.startswith("7 bytes, ETag")
     assert (changed.found or "").startswith("14 bytes, ETag")
     assert version.verify(prefix="many/").is_right
-    assert version.verify(exclude=CHANGES).entries == len(BODIES) - 3
+    assert version.verify(exclude=LOST).entries == len(RECORDED) - 3
     assert why(version.verify(include=["*d"], prefix="ch")) == {"changed": "changed"}
 
 
@@ -99,7 +65,7 @@ def test_with_versions_only_what_is_not_kept_is_lost(
     version_of: MakeVersion,
     way: str,
 ) -> None:
-    name, client = bucket(on_minio, BODIES, versioned=True), s3_client(on_minio)
+    name, client = bucket(on_minio, RECORDED, versioned=True), s3_client(on_minio)
     version = version_of(f"s3://{name}/")
     change(client, name)
     report = version.verify()
@@ -200,19 +166,19 @@ def test_the_command_says_it_in_lines_and_by_its_code(
     minio: S3Server, bucket: MakeBucket, s3_client: Callable[[S3Server], Any], tmp_path: Path
 ) -> None:
     command = Command(tmp_path, minio)
-    name = bucket(minio, BODIES)
+    name = bucket(minio, RECORDED)
     snapshot(command, f"s3://{name}/", "--name", "p/a")
-    assert command("verify", "p/a", "--json").document["fetchable"] == len(BODIES)
+    assert command("verify", "p/a", "--json").document["fetchable"] == len(RECORDED)
     change(s3_client(minio), name)
     ran = command("verify", "p/a", "--json")
     assert ran.code == Mismatch.exit_code
     *lost, total = ran.documents
-    assert [one["path"] for one in lost] == sorted(CHANGES)
+    assert [one["path"] for one in lost] == sorted(LOST)
     assert total["lost"] == {"changed": 2, "gone": 1}
-    assert total["fetchable"] == len(BODIES) - 3
+    assert total["fetchable"] == len(RECORDED) - 3
     shown = command("verify", "p/a")
     assert shown.code == Mismatch.exit_code
-    assert f"{len(BODIES) - 3:,} of {len(BODIES):,} fetchable" in shown.output
+    assert f"{len(RECORDED) - 3:,} of {len(RECORDED):,} fetchable" in shown.output
     assert "cannot be fetched" in shown.errors
     assert command("verify", "p/a", "--prefix", "many/").code == 0
 

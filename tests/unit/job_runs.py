@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -20,8 +19,16 @@ from indexer.job import run_job
 from indexer.keyspace import KEY_BYTES_MAX
 from indexer.pipeline.trigger import SnapshotRequest
 from indexer.preview import run_preview
-from indexer.protocols import LoneObject, OpenedSource, Reach, Reached, Store, StoreProperties
-from indexer.records import Entry, Preview, Snapshot
+from indexer.protocols import (
+    CommitRequest,
+    LoneObject,
+    OpenedSource,
+    Reach,
+    Reached,
+    Store,
+    StoreProperties,
+)
+from indexer.records import CommitResult, Entry, Preview, Snapshot
 from indexer.references import ArtifactName
 from indexer.slice import SliceTools
 from indexer.sources import SourceUri, parse_mounted
@@ -162,13 +169,13 @@ def numbered(number: int, prefix: str = "") -> list[str]:
     return [f"{prefix}{at:03}" for at in range(number)]
 
 
-def tiling_spy(world: World) -> list[dict[str, Any]]:
-    """The tilings that are committed from here on."""
-    seen: list[dict[str, Any]] = []
+def commit_spy(world: World) -> list[CommitRequest]:
+    """What is committed from here on."""
+    seen: list[CommitRequest] = []
     commit = world.tracker.commit
 
-    async def spy(request: Any) -> Any:
-        seen.append(json.loads(request.scan.tiling))
+    async def spy(request: CommitRequest) -> CommitResult:
+        seen.append(request)
         return await commit(request)
 
     world.tracker.commit = spy  # type: ignore[method-assign]

@@ -12,11 +12,11 @@ import pytest_asyncio
 
 from indexer.catalog import lineage as lineage_module
 from indexer.catalog.catalog import Catalog
+from indexer.commands.run_views import tree_of
 from indexer.errors import InvalidSetting, NoSuchRun, NoSuchVersion, RunEnded
 from indexer.limits import LINEAGE_CONFIRMATIONS_MAX, LINEAGE_DEPTH_MAX
 from indexer.records import Direction, Lineage, Relation, RunChange, RunRequest, RunState
 from indexer.references import ArtifactName, parse_reference
-from indexer.run_views import tree_of
 from indexer.testing.commits import FIRST, PARTIAL, SECOND, THIRD, put_and_commit
 from tests.unit.test_catalog_reader import START, TickClock
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +25,7 @@ from indexer.globs import Filters
 from indexer.protocols import StoreProperties
 from indexer.records import Consistency
 from indexer.stores.memory import MemoryObject, MemoryStore, page_of
-from tests.unit.job_runs import NOON, PLAIN, World, bucket, numbered, tiling_spy
+from tests.unit.job_runs import NOON, PLAIN, World, bucket, commit_spy, numbered
 from tests.unit.scripted_store import made
 
 # --- one source
@@ -104,10 +105,12 @@ async def test_sources_stand_below_their_mounts() -> None:
 
 async def test_a_lone_object_among_sources_may_be_left_out() -> None:
     world = World(TWO)
-    tilings = tiling_spy(world)
+    committed = commit_spy(world)
     done = await world.snapshot("a=s3://bb/lone.txt", "b=s3://cc/", exclude=["**/*.txt"])
     assert await world.paths(done) == [b"b/a", b"b/b/c"]
-    assert [(tile["listed"], tile["kept"]) for tile in tilings[0]["tiles"]] == [(1, 0), (2, 2)]
+    assert [
+        (tile["listed"], tile["kept"]) for tile in json.loads(committed[0].scan.tiling)["tiles"]
+    ] == [(1, 0), (2, 2)]
     assert done.listed == 3
 
 
@@ -185,7 +188,7 @@ def test_the_first_objects_are_the_same_however_they_are_listed(
     checksum: str | None,
 ) -> None:
     world = World({"bb": bucket(*keys)}, in_flight=in_flight, page_entries=page_entries)
-    tilings = tiling_spy(world)
+    committed = commit_spy(world)
     done = asyncio.run(
         world.snapshot(
             "s3://bb/",
@@ -205,7 +208,7 @@ def test_the_first_objects_are_the_same_however_they_are_listed(
     assert done.listed == len(first)
     is_partial = done.result.version.consistency is Consistency.PARTIAL
     assert is_partial == (len(keys) > objects_max)
-    assert sum(tile["kept"] for tile in tilings[0]["tiles"]) == len(kept)
+    assert sum(tile["kept"] for tile in json.loads(committed[0].scan.tiling)["tiles"]) == len(kept)
 
 
 # --- checksums and the version before
@@ -285,11 +288,11 @@ async def test_what_vanished_meanwhile_is_left_out_and_said(opened_at: datetime 
 
     properties = replace(PLAIN, needs_head=True)
     world = World({"bb": bucket(*numbered(12))}, properties, wrap=wrap, opened_at=opened_at)
-    tilings = tiling_spy(world)
+    committed = commit_spy(world)
     done = await world.snapshot("s3://bb/")
     gone = (b"003", b"007")
     assert await world.paths(done) == [b"%03d" % at for at in range(12) if b"%03d" % at not in gone]
-    assert tilings[0]["gone"] == 2
+    assert json.loads(committed[0].scan.tiling)["gone"] == 2
     assert "2" in done.warnings[0]
     assert "gone" in done.warnings[0]
 

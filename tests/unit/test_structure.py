@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from indexer.artifact.verify.structure import CHECKS
 from indexer.keyspace import RUN_ROWS_MAX, cut_long_run, cut_rows, low_digests
 from indexer.manifest import SourceRef
-from indexer.protocols import CommitRequest
-from tests.unit.job_runs import World, bucket
+from tests.unit.job_runs import World, bucket, commit_spy
 from tests.unit.kept_versions import Kept, kept, kept_of, shard_of, text, tiling_of
 
 Damage = Callable[[Kept], None]
@@ -68,14 +67,7 @@ async def test_whatever_is_committed_is_proven(
     keys: set[str], other: set[str], include: tuple[str, ...], objects_max: int
 ) -> None:
     world = World({"bb": bucket(*keys), "cc": bucket(*other, "b")}, page_entries=4)
-    requests: list[CommitRequest] = []
-    commit = world.tracker.commit
-
-    async def spy(request: CommitRequest) -> Any:
-        requests.append(request)
-        return await commit(request)
-
-    world.tracker.commit = spy  # type: ignore[method-assign]
+    requests = commit_spy(world)
     for sources in (["s3://bb/"], ["one=s3://bb/", "two/x=s3://cc/", "z=s3://cc/b"]):
         done = await world.snapshot(
             *sources, include=include, objects_max=objects_max, on_limit="partial", allow_empty=True

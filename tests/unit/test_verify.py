@@ -16,9 +16,9 @@ from indexer.keyspace import Key, KeyRange
 from indexer.limits import HEADS_AT_ONCE_MAX, LISTING_COST_HEADS, SHARDS_VERIFIED_AT_ONCE
 from indexer.manifest import Manifest
 from indexer.objects import Head
-from indexer.protocols import CommitRequest, ListedPage, Reach, SourceOptions
+from indexer.protocols import ListedPage, Reach, SourceOptions
 from indexer.stores.memory import MemoryObject, MemoryStore
-from tests.unit.job_runs import World, bucket, numbered
+from tests.unit.job_runs import World, bucket, commit_spy, numbered
 from tests.unit.kept_versions import Kept, kept_of
 from tests.unit.scripted_store import made
 
@@ -90,14 +90,7 @@ class Checked:
 
 
 async def checked(world: World, *sources: str, **asked: Any) -> Checked:
-    requests: list[CommitRequest] = []
-    commit = world.tracker.commit
-
-    async def spy(request: CommitRequest) -> Any:
-        requests.append(request)
-        return await commit(request)
-
-    world.tracker.commit = spy  # type: ignore[method-assign]
+    requests = commit_spy(world)
     done = await world.snapshot(*sources, **asked)
     return Checked(world, kept_of(requests[-1], done.result.version, world.tracker._shards))
 

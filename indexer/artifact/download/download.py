@@ -31,6 +31,7 @@ from indexer.artifact.download.fetch import Desk, Fetcher
 from indexer.artifact.download.local_paths import Ancestors, folders_of, is_folder, local_path
 from indexer.artifact.download.sameness import content_key, is_lasting
 from indexer.artifact.download.target import Look, Target, Wanted
+from indexer.artifact.entries import Selection
 from indexer.artifact.found import Finding, what_is_found
 from indexer.artifact.originals import originals_of
 from indexer.console import bytes_shown
@@ -43,7 +44,6 @@ from indexer.errors import (
     StoreUnavailable,
     UsageError,
 )
-from indexer.globs import Filters
 from indexer.limits import (
     DOWNLOAD_BATCH_ENTRIES,
     DOWNLOAD_OBJECTS_MAX,
@@ -78,10 +78,9 @@ class Escaped:
 
 @dataclass(frozen=True, slots=True)
 class DownloadOptions:
-    """What of a version is downloaded: what starts with `prefix` and `filters` keep."""
+    """Which entries of a version are downloaded, and by which cache, if any."""
 
-    prefix: bytes = b""
-    filters: Filters = field(default_factory=Filters)
+    selection: Selection = field(default_factory=Selection)
     cache: CacheOptions | None = None
 
 
@@ -227,7 +226,7 @@ async def download(
         run = _Download(handle, desk, options, tally)
         await run.run()
         others = max(0, await threads.run(target.files) - tally.objects_done)
-        if not run.failures and not options.prefix and not options.filters:
+        if not run.failures and not options.selection:
             await threads.run(target.sweep)
         escaped_file = run.escaped.close()
     return DownloadResult(
@@ -287,15 +286,15 @@ class _Download:
 
     async def run(self) -> None:
         """Downloads everything."""
-        prefix = self._options.prefix
+        prefix, filters = self._options.selection.prefix, self._options.selection.filters
         ancestors = Ancestors([path async for path in self._objects_above(prefix)])
-        selector = self._options.filters.selector()
+        selector = filters.selector()
         in_flight = self._desk.originals.in_flight
         async with Pool(in_flight + DOWNLOAD_OBJECTS_MAX) as pool:
             async for table in self._handle.entries(prefix):
                 for start in range(0, table.num_rows, DOWNLOAD_BATCH_ENTRIES):
                     rows = table.slice(start, DOWNLOAD_BATCH_ENTRIES)
-                    kept = selector.keeps(rows).to_pylist() if self._options.filters else None
+                    kept = selector.keeps(rows).to_pylist() if filters else None
                     await self._begin(pool, rows, kept, ancestors)
 
     async def _objects_above(self, prefix: bytes) -> AsyncIterator[bytes]:

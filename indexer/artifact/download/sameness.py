@@ -15,6 +15,7 @@ from typing import Final
 from indexer.artifact.originals import Original
 from indexer.checksums import VERIFIABLE
 from indexer.objects import Checksum
+from indexer.texts import path_bytes
 
 _IDENTIFYING: Final = frozenset(("md5", "sha1", "sha256", "blake3"))
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
@@ -90,5 +91,5 @@ def _state_of(original: Original) -> tuple[str, str] | None:
 
 
 def _key(*words: str) -> bytes:
-    data = b"\0".join(word.encode("utf-8", "surrogateescape") for word in words)
+    data = b"\0".join(path_bytes(word) for word in words)
     return blake2b(data, digest_size=32).digest()

@@ -20,6 +20,7 @@ from indexer.entries import uri_of
 from indexer.manifest import SourceRef
 from indexer.page import SCHEMA, empty_page, etag_texts, with_all_columns
 from indexer.sources import BUCKET_SCHEMES, PATH_SAFE
+from indexer.texts import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,4 +196,4 @@ def _text(path: bytes) -> str | None:
 
 
 def _shown(uri: str) -> str:
-    return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return printable(uri)

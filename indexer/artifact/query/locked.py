@@ -35,9 +35,9 @@ from indexer.artifact.query.media import ROW, links_of, media_sql, names_of, spl
 from indexer.artifact.query.messages import (
     EXIT_LATE,
     Bounds,
-    Comparison,
     Need,
     Outcome,
+    TableStates,
     Task,
     read_frame,
 )
@@ -62,6 +62,7 @@ from indexer.limits import (
     QUERY_THREADS,
     TABLES_PER_QUERY_MAX,
 )
+from indexer.texts import path_bytes
 
 CONFIGURATION: Final = {
     "enable_external_access": "false",
@@ -166,7 +167,7 @@ class Query:
             self._open_tables(sql)
             return self._collect(statements[0])
 
-    def compare(self, wanted: Comparison) -> pa.Table:
+    def compare(self, wanted: TableStates) -> pa.Table:
         """What changed of a table between the first two views."""
         with self._translated():
             return self._compare(wanted)
@@ -276,7 +277,7 @@ class Query:
             raise QueryRefused(
                 f"the query names more than {TABLES_PER_QUERY_MAX} tables; ask in several."
             )
-        data = self._wire.ask(Need(number, table=path.encode("utf-8", "surrogateescape")))
+        data = self._wire.ask(Need(number, table=path_bytes(path)))
         if format_of(path) != "wandb-joined-table":
             return read_table(data, path)
         first, second, keys = joined_parts(data, path)
@@ -302,7 +303,7 @@ class Query:
 
     # --- what is asked
 
-    def _compare(self, wanted: Comparison) -> pa.Table:
+    def _compare(self, wanted: TableStates) -> pa.Table:
         before, after = (self._read_table(number, wanted.path) for number in (0, 1))
         columns = before.column_names, after.column_names
         key = matched_key(wanted.key, *columns, wanted.path)

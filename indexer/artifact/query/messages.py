@@ -51,7 +51,7 @@ class View(msgspec.Struct, frozen=True):
     prefix: bytes
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class TableStates(msgspec.Struct, frozen=True):
     """Two states of the table at `path`, of the first view and of the second, by these columns."""
 
     path: str
@@ -63,7 +63,7 @@ class Task(msgspec.Struct, frozen=True):
 
     bounds: Bounds
     views: tuple[View, ...]
-    what: str | Comparison
+    what: str | TableStates
     format: Literal["arrow", "json"] = "arrow"
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from indexer.artifact.entries import shards_below
 from indexer.artifact.handle import Handle
 from indexer.artifact.originals import Original, originals_of
-from indexer.artifact.query.messages import Bounds, Comparison, Task, View
+from indexer.artifact.query.messages import Bounds, TableStates, Task, View
 from indexer.artifact.query.sandbox import answer
 from indexer.artifact.recorded import read_as_recorded
 from indexer.checksums import ALGORITHMS, new_hash
@@ -34,6 +34,7 @@ from indexer.limits import (
 from indexer.manifest import Manifest
 from indexer.records import VersionRecord
 from indexer.references import parse_beside
+from indexer.texts import path_bytes
 from indexer.wire.query import VIEW_NAME, CompareOrder, QueryOrder
 from indexer.workspace import Workspace
 from workers.threads import Threads
@@ -66,7 +67,7 @@ class Queries:
     ) -> bytes:
         """The rows of a statement. See `sandbox.answer` for what it raises, and `Busy`."""
         named = await self._named(version, order.versions)
-        prefixes = {"": order.prefix.encode("utf-8", "surrogateescape")}
+        prefixes = {"": path_bytes(order.prefix)}
         bounds = _bounds(self._limits, order.rows_max, order.timeout_s)
         return await self._answer(named, prefixes, order.sql, bounds, form)
 
@@ -76,7 +77,7 @@ class Queries:
         """What changed of a table from a version to another one, by key."""
         named = await self._named(version, {"after": order.to})
         bounds = _bounds(self._limits, order.rows_max, order.timeout_s)
-        what = Comparison(order.path, tuple(order.key))
+        what = TableStates(order.path, tuple(order.key))
         return await self._answer(named, {}, what, bounds, form)
 
     async def _named(
@@ -96,7 +97,7 @@ class Queries:
         self,
         named: Mapping[str, VersionRecord],
         prefixes: Mapping[str, bytes],
-        what: str | Comparison,
+        what: str | TableStates,
         bounds: Bounds,
         form: Format,
     ) -> bytes:

@@ -17,28 +17,26 @@ from indexer.daemon.operation import (
     ALIAS_IF_NONE_MATCH,
     ARTIFACT,
     IF_MATCH,
+    VERSION,
     VERSION_TAG,
     Answer,
     Call,
     Operation,
     PageQuery,
     Parts,
+    ShortText,
     number_of_cursor,
     text_of_cursor,
     version_number,
 )
 from indexer.daemon.problems import Malformed, PreconditionFailed
 from indexer.errors import CommitConflict, NoSuchVersion
-from indexer.limits import (
-    CURSOR_CHARACTERS_MAX,
-    PAGE_RESULTS_DEFAULT,
-    PAGE_RESULTS_MAX,
-    TAG_CHARACTERS_MAX,
-)
+from indexer.limits import TAG_CHARACTERS_MAX
 from indexer.protocols import ANYWHERE
 from indexer.records import Entry, VersionRecord
 from indexer.references import parse_project
 from indexer.remote import API, JSON_TYPE
+from indexer.texts import path_bytes
 from indexer.wire.artifacts import (
     AliasDocument,
     AliasList,
@@ -64,7 +62,7 @@ from indexer.wire.verification import StructureDocument
 SCAN_ID_PATTERN: Final = re.compile(r"[0-9]{1,18}")
 
 
-class VersionsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class VersionsQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which page of an artifact's versions.
 
     With `tag`, of those that have it; with `deleted`, what is kept of deleted ones too.
@@ -72,17 +70,13 @@ class VersionsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     tag: Annotated[str, Meta(max_length=TAG_CHARACTERS_MAX)] | None = None
     deleted: bool = False
-    after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
-class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EntriesQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which entries: those whose paths start with `prefix`, with `delimiter` one level of them."""
 
-    prefix: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] = ""
+    prefix: ShortText = ""
     delimiter: Literal["/"] | None = None
-    after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
 async def list_projects(parts: Parts, call: Call) -> Answer:
@@ -164,7 +158,7 @@ async def list_entries(parts: Parts, call: Call) -> Answer:
     """Lists a version's entries, or what is directly in a folder of it."""
     query: EntriesQuery = call.query
     version = await parts.workspace.version(call.ref)
-    prefix = query.prefix.encode("utf-8", "surrogateescape")
+    prefix = path_bytes(query.prefix)
     after = read_cursor(query.after)
     read = parts.workspace.children if query.delimiter else parts.workspace.entries
     page = await read(version, prefix, after=after, limit=query.limit)
@@ -276,7 +270,6 @@ def _tag_of_version(version: VersionRecord) -> str:
     return tag_of(msgspec.json.encode(VersionDocument.of(version)))
 
 
-_VERSION: Final = f"{ARTIFACT}/versions/{{ref}}"
 _ALIAS: Final = f"{ARTIFACT}/aliases/{{alias}}"
 
 ARTIFACTS: Final = (
@@ -297,29 +290,29 @@ ARTIFACTS: Final = (
         "PATCH", ARTIFACT, "Describe an artifact", change_artifact,
         {200: ArtifactDocument}, body=ArtifactPatch, problems=(415,),
     ),
-    Operation("GET", _VERSION, "Look at a version", get_version, {200: VersionDocument}),
+    Operation("GET", VERSION, "Look at a version", get_version, {200: VersionDocument}),
     Operation(
-        "PATCH", _VERSION, "Change what is said of a version, or when it expires", change_version,
+        "PATCH", VERSION, "Change what is said of a version, or when it expires", change_version,
         {200: VersionDocument}, body=VersionPatch, problems=(412, 415), headers=(IF_MATCH,),
     ),
     Operation(
-        "DELETE", _VERSION, "Delete a version", remove_version, {200: VersionDocument},
+        "DELETE", VERSION, "Delete a version", remove_version, {200: VersionDocument},
         problems=(409, 412), headers=(IF_MATCH,),
     ),
     Operation(
-        "GET", f"{_VERSION}/entries", "List entries, or what is in a folder", list_entries,
+        "GET", f"{VERSION}/entries", "List entries, or what is in a folder", list_entries,
         {200: EntryPage}, query=EntriesQuery, problems=(422,),
     ),
     Operation(
-        "GET", f"{_VERSION}/scans", "List a version's scans", list_scans,
+        "GET", f"{VERSION}/scans", "List a version's scans", list_scans,
         {200: ScanPage}, query=PageQuery,
     ),
     Operation(
-        "GET", f"{_VERSION}/scans/{{scan}}/tiling", "Get what a scan listed", get_tiling,
+        "GET", f"{VERSION}/scans/{{scan}}/tiling", "Get what a scan listed", get_tiling,
         {200: JSON_TYPE}, problems=(422,),
     ),
     Operation(
-        "GET", f"{_VERSION}/verify", "Prove that what is kept of a version is whole",
+        "GET", f"{VERSION}/verify", "Prove that what is kept of a version is whole",
         verify_version, {200: StructureDocument},
     ),
     Operation(

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
-
-import msgspec
-from msgspec import Meta
+from typing import Final
 
 from indexer.changes import ChangeKind
-from indexer.daemon.operation import ARTIFACT, Answer, Call, Operation, Parts
-from indexer.limits import CURSOR_CHARACTERS_MAX, PAGE_RESULTS_DEFAULT, PAGE_RESULTS_MAX
+from indexer.daemon.operation import VERSION, Answer, Call, Operation, PageQuery, Parts, ShortText
 from indexer.records import VersionRecord
 from indexer.references import parse_beside
+from indexer.texts import path_bytes
 from indexer.wire.base import read_cursor
 from indexer.wire.diff import DiffDocument, DiffFoldersDocument
 
-_Text = Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)]
-_Limit = Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)]
 
-
-class DiffFoldersQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DiffFoldersQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """With which version (`v3`, an alias, a digest, or a reference), and below what prefix."""
 
-    to: _Text
-    prefix: _Text = ""
-    after: _Text | None = None
-    limit: _Limit = PAGE_RESULTS_DEFAULT
+    to: ShortText
+    prefix: ShortText = ""
 
 
-class DiffQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DiffQuery(DiffFoldersQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """… and changes of which kind."""
 
-    to: _Text
-    prefix: _Text = ""
     kind: ChangeKind | None = None
-    after: _Text | None = None
-    limit: _Limit = PAGE_RESULTS_DEFAULT
 
 
 async def diff_versions(parts: Parts, call: Call) -> Answer:
@@ -45,7 +33,7 @@ async def diff_versions(parts: Parts, call: Call) -> Answer:
     page = await parts.workspace.diff(
         old,
         new,
-        query.prefix.encode("utf-8", "surrogateescape"),
+        path_bytes(query.prefix),
         kind=query.kind,
         after=read_cursor(query.after),
         limit=query.limit,
@@ -60,7 +48,7 @@ async def diff_folders(parts: Parts, call: Call) -> Answer:
     page = await parts.workspace.diff_folders(
         old,
         new,
-        query.prefix.encode("utf-8", "surrogateescape"),
+        path_bytes(query.prefix),
         after=read_cursor(query.after),
         limit=query.limit,
     )
@@ -78,7 +66,7 @@ async def _versions(parts: Parts, call: Call, to: str) -> tuple[VersionRecord, V
     )
 
 
-_DIFF: Final = f"{ARTIFACT}/versions/{{ref}}/diff"
+_DIFF: Final = f"{VERSION}/diff"
 
 DIFFS: Final = (
     Operation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from indexer.daemon.operation import ARTIFACT, Answer, Call, Operation, Parts
+from indexer.daemon.operation import VERSION, Answer, Call, Operation, Parts
 from indexer.wire.query import (
     ARROW_TYPE,
     CompareDocument,
@@ -38,26 +38,24 @@ async def compare_table_arrow(parts: Parts, call: Call) -> Answer:
     return Answer(await parts.queries.compare(version, call.body), media_type=ARROW_TYPE)
 
 
-_VERSION: Final = f"{ARTIFACT}/versions/{{ref}}"
-
 # What a query may end in beyond what any operation may: a table's store, or what it takes.
 _PROBLEMS: Final = (403, 409, 415, 422, 502)
 
 QUERIES: Final = (
     Operation(
-        "POST", f"{_VERSION}/query", "Query entries and tables", query,
+        "POST", f"{VERSION}/query", "Query entries and tables", query,
         {200: QueryDocument}, body=QueryOrder, problems=_PROBLEMS,
     ),
     Operation(
-        "POST", f"{_VERSION}/query/arrow", "Query entries and tables, as Arrow", query_arrow,
+        "POST", f"{VERSION}/query/arrow", "Query entries and tables, as Arrow", query_arrow,
         {200: ARROW_TYPE}, body=QueryOrder, problems=_PROBLEMS,
     ),
     Operation(
-        "POST", f"{_VERSION}/table-changes", "Compare two states of a table", compare_table,
+        "POST", f"{VERSION}/table-changes", "Compare two states of a table", compare_table,
         {200: CompareDocument}, body=CompareOrder, problems=_PROBLEMS,
     ),
     Operation(
-        "POST", f"{_VERSION}/table-changes/arrow", "Compare two states of a table, as Arrow",
+        "POST", f"{VERSION}/table-changes/arrow", "Compare two states of a table, as Arrow",
         compare_table_arrow, {200: ARROW_TYPE}, body=CompareOrder, problems=_PROBLEMS,
     ),
 )  # fmt: skip

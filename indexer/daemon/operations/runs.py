@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from indexer.daemon.operation import (
-    ARTIFACT,
+    VERSION,
     Answer,
     Call,
     Operation,
@@ -19,11 +19,8 @@ from indexer.daemon.operation import (
 )
 from indexer.label_rules import check_run_change
 from indexer.limits import (
-    CURSOR_CHARACTERS_MAX,
     LINEAGE_DEPTH_DEFAULT,
     LINEAGE_DEPTH_MAX,
-    PAGE_RESULTS_DEFAULT,
-    PAGE_RESULTS_MAX,
     RUN_NAME_CHARACTERS_MAX,
 )
 from indexer.records import RunChange, RunLink, RunState
@@ -43,12 +40,10 @@ from indexer.wire.runs import (
 )
 
 
-class RunsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RunsQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which page of a project's runs, and of which kind of job."""
 
     job_type: Annotated[str, Meta(max_length=RUN_NAME_CHARACTERS_MAX)] | None = None
-    after: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=PAGE_RESULTS_MAX)] = PAGE_RESULTS_DEFAULT
 
 
 class LineageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,7 +159,7 @@ RUNS: Final = (
         {200: LinkPage}, query=PageQuery,
     ),
     Operation(
-        "GET", f"{ARTIFACT}/versions/{{ref}}/lineage", "Follow a version's lineage", get_lineage,
+        "GET", f"{VERSION}/lineage", "Follow a version's lineage", get_lineage,
         {200: LineageDocument}, query=LineageQuery,
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from indexer.daemon.operation import ARTIFACT, Answer, Call, Operation, Parts
+from indexer.daemon.operation import ARTIFACT, VERSION, Answer, Call, Operation, Parts
 from indexer.errors import InvalidReference, NoSuchVersion
 from indexer.limits import COMMIT_BODY_BYTES_MAX, SHARD_BYTES_MAX
 from indexer.manifest import SHARD_DIGEST
@@ -113,7 +113,7 @@ TRACKING: Final = (
         problems=(422,),
     ),
     Operation(
-        "GET", f"{ARTIFACT}/versions/{{ref}}/manifest", "Get a version's manifest",
+        "GET", f"{VERSION}/manifest", "Get a version's manifest",
         get_version_manifest, {200: JSON_TYPE}, problems=(422,),
     ),
     Operation(

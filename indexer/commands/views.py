@@ -7,7 +7,7 @@ Invariants
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,6 +24,10 @@ from indexer.records import (
 from indexer.wire.artifacts import ArtifactDocument, EntryDocument, ProjectDocument, VersionDocument
 from indexer.wire.base import Answer
 from indexer.wire.jobs import JobDocument, PreviewDocument
+from indexer.wire.verification import FindingDocument
+
+if TYPE_CHECKING:
+    from indexer.artifact.found import Finding
 
 
 def document(answer: Answer) -> dict[str, Any]:
@@ -168,6 +172,18 @@ def show_garbage(console: Console, report: GarbageReport) -> None:
     amounts = [*report.deleted.items(), ("in all", report.total), ("kept", report.kept)]
     rows = ((what, amount.files, bytes_shown(amount.size_bytes)) for what, amount in amounts)
     console.table((f"{would}deleted".upper(), "FILES", "SIZE"), rows)
+
+
+def finding_document(path: bytes, finding: Finding) -> FindingDocument:
+    """What is wrong with the object of the entry at `path`."""
+    return FindingDocument.of(
+        path,
+        finding.uri,
+        finding.kind,
+        recorded=finding.recorded,
+        found=finding.found,
+        said=finding.sentence,
+    )
 
 
 def show_entry(console: Console, entry: Entry) -> None:

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from indexer.commands.views import document
 from indexer.console import Console, shown
 from indexer.records import Lineage, LineageEdge, Relation, RunLink, RunRecord, VersionRecord
-from indexer.views import document
 from indexer.wire.runs import LineageDocument, LinkDocument, RunDocument, RunShown
 
 _MADE = {Relation.PRODUCES: "made", Relation.CONFIRMS: "found unchanged"}
