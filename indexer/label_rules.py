@@ -29,6 +29,11 @@ _INTEGER_MIN: Final = -(2**63)
 _INTEGER_MAX: Final = 2**64 - 1
 
 
+def words(said: str | Sequence[str]) -> tuple[str, ...]:
+    """Several words, or a single one; a text is one, and not its letters."""
+    return (said,) if isinstance(said, str) else tuple(said)
+
+
 def check_notes(notes: str) -> None:
     """Raises `InvalidSetting` for notes that are too long or cannot be written as UTF-8."""
     _check_text("notes", notes, NOTES_CHARACTERS_MAX)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from indexer.entries import entries_of
 from indexer.globs import Filters
+from indexer.label_rules import words
 from indexer.manifest import Manifest, ShardRef
 from indexer.records import Entry, FolderPage
 from indexer.texts import path_bytes
@@ -34,7 +35,7 @@ class Selection:
 
         Raises `InvalidSetting` for what is no glob.
         """
-        return cls(path_bytes(prefix), Filters(tuple(include), tuple(exclude)))
+        return cls(path_bytes(prefix), Filters(words(include), words(exclude)))
 
     def __bool__(self) -> bool:
         return bool(self.prefix or self.filters)

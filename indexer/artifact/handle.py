@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import pyarrow as pa
 
@@ -38,8 +38,9 @@ from indexer.artifact.query.results import Comparison, Result
 from indexer.artifact.verify.references import ReferenceReport, Tell, verify_references
 from indexer.artifact.verify.structure import verify_structure
 from indexer.artifact.verify.tiling import read_tiling
+from indexer.commit_rules import check_ttl
 from indexer.errors import CorruptContent, InvalidSetting
-from indexer.label_rules import plain
+from indexer.label_rules import plain, words
 from indexer.limits import LINEAGE_DEPTH_DEFAULT, LINK_EXPIRES_S_DEFAULT
 from indexer.manifest import Manifest
 from indexer.protocols import ANYWHERE
@@ -145,6 +146,8 @@ class Handle:
         self, *, direction: Direction = "both", depth: int = LINEAGE_DEPTH_DEFAULT
     ) -> Lineage:
         """What it came from, and what came from it. See `Workspace.lineage`."""
+        if direction not in get_args(Direction):
+            raise InvalidSetting(f"{direction!r} is no direction: write up, down or both.")
         return await self.workspace.lineage(self.ref, direction=direction, depth=depth)
 
     async def change(
@@ -166,9 +169,9 @@ class Handle:
             notes=notes,
             description=description,
             metadata=None if metadata is None else plain(metadata),
-            tags=None if tags is None else tuple(tags),
-            add_tags=tuple(add_tags),
-            remove_tags=tuple(remove_tags),
+            tags=None if tags is None else words(tags),
+            add_tags=words(add_tags),
+            remove_tags=words(remove_tags),
         )
         name, number = self.record.name, self.record.number
         return replace(self, record=await self.workspace.change_version(name, number, change))
@@ -180,7 +183,12 @@ class Handle:
         return replace(self, record=record)
 
     async def expire_after(self, ttl: timedelta | None) -> Handle:
-        """Lets it expire so long from now, or never, and returns it as it is then."""
+        """Lets it expire so long from now, or never, and returns it as it is then.
+
+        Raises `InvalidSetting` for more than 100 years.
+        """
+        if ttl is not None and ttl > timedelta(0):
+            check_ttl(ttl)
         expires_at = None if ttl is None else datetime.now(UTC) + ttl
         name, number = self.record.name, self.record.number
         return replace(self, record=await self.workspace.set_expiry(name, number, expires_at))
@@ -353,7 +361,7 @@ class Handle:
 
         `other` is one that `beside` takes; what is added is in this one. Raises what `query` does.
         """
-        columns = [key] if isinstance(key, str) else list(key)
+        columns = list(words(key))
         order = CompareOrder(path=path, to=self.record.ref, key=columns)
         old = await self.beside(other)
         return Comparison.read(await self.workspace.compare_table(old.record, order))

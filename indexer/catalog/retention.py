@@ -34,6 +34,7 @@ class Gone:
     """A version whose time has come."""
 
     version_id: int
+    artifact_id: int
     ref: str
 
 
@@ -116,25 +117,14 @@ def _remove(
     return read_version(connection, version_id)
 
 
-def _find_expired(connection: Connection, now: datetime, limit: int | None) -> list[Gone]:
-    return [Gone(row.id, row.ref) for row in _expired(connection, now, limit)]
-
-
 def _expire(connection: Connection, now: datetime, limit: int) -> list[Gone]:
-    found = _expired(connection, now, limit)
-    for row in found:
-        _let_go(connection, row.artifact_id, row.id, "expired", now)
-    return [Gone(row.id, row.ref) for row in found]
+    found = _find_expired(connection, now, limit)
+    for gone in found:
+        _let_go(connection, gone.artifact_id, gone.version_id, "expired", now)
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Expired:
-    id: int
-    artifact_id: int
-    ref: str
-
-
-def _expired(connection: Connection, now: datetime, limit: int | None) -> list[_Expired]:
+def _find_expired(connection: Connection, now: datetime, limit: int | None) -> list[Gone]:
     keeps = exists().where(
         aliases.c.version_id == versions.c.id,
         or_(aliases.c.protected, aliases.c.name == LATEST),
@@ -154,7 +144,7 @@ def _expired(connection: Connection, now: datetime, limit: int | None) -> list[_
         .limit(limit)
     )
     return [
-        _Expired(row.id, row.artifact_id, f"{row.project}/{row.artifact}:v{row.number}")
+        Gone(row.id, row.artifact_id, f"{row.project}/{row.artifact}:v{row.number}")
         for row in connection.execute(selected)
     ]
 

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from indexer import client
 from indexer.client import Client
-from indexer.library.settings import ReachSettings
+from indexer.library.settings import ReachSettings, arguments
 from indexer.places import place_of, settings_of
 from indexer.protocols import SourceOptions
 
@@ -31,6 +31,6 @@ async def connect(
     here; `options` do in place of all of them. `log` is a structured logger; without one, warnings
     are written to standard error.
     """
-    chosen = options or place_of(settings_of({**given})).defaults.options
+    chosen = options or place_of(settings_of(arguments(given, ReachSettings))).defaults.options
     async with client.connect(url, options=chosen, log=log) as connected:
         yield connected

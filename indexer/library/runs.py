@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from indexer.errors import IndexerError, InvalidReference, InvalidSetting
-from indexer.label_rules import plain
-from indexer.library.settings import ReachSettings, SnapshotSettings, where
+from indexer.label_rules import plain, words
+from indexer.library.settings import ReachSettings, SnapshotSettings, arguments
 from indexer.library.snapshots import snapshot
 from indexer.library.version import Version
 from indexer.limits import OBJECTS_MAX_DEFAULT
@@ -68,8 +68,8 @@ class Artifact:
         self.description = description
         self.metadata = metadata
         self.notes = notes
-        self.aliases = tuple(aliases)
-        self.tags = tuple(tags)
+        self.aliases = words(aliases)
+        self.tags = words(tags)
         self.version: Version | None = None
         self._references: list[_Reference] = []
 
@@ -137,11 +137,11 @@ class Artifact:
             self._sources(),
             name=_with_project(self.name, project),
             type=self.type,
-            aliases=(*self.aliases, *aliases),
+            aliases=(*self.aliases, *words(aliases)),
             notes=self.notes,
             description=self.description,
             metadata=self.metadata,
-            tags=(*self.tags, *tags),
+            tags=(*self.tags, *words(tags)),
             run=run,
             **given,
         )
@@ -339,7 +339,7 @@ def run(
         config=None if config is None else plain(config),
         notes=notes,
     )
-    place = place_of(settings_of({**where(data, server), **given}))
+    place = place_of(settings_of(arguments(given, ReachSettings, data, server)))
     record = _run_at(place, lambda workspace: workspace.start_run(request))
     return Run(record, place, given)
 

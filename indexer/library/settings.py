@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from indexer.errors import InvalidSetting
+
 
 class ReachSettings(TypedDict, total=False):
     """Settings of how sources are reached, and of what queries may take, that may be given as
@@ -39,6 +41,19 @@ class SnapshotSettings(ReachSettings, total=False):
     checksum: str | None
 
 
-def where(data: str | Path | None, server: str | None) -> dict[str, object]:
-    """Where things are kept, as settings."""
-    return {"data": None if data is None else str(data), "server": server}
+def arguments(
+    given: ReachSettings | SnapshotSettings,
+    known: type[ReachSettings],
+    data: str | Path | None = None,
+    server: str | None = None,
+) -> dict[str, object]:
+    """What was given as settings, and where things are kept.
+
+    Raises `InvalidSetting` for a name that is not `known`, which would do nothing.
+    """
+    if unknown := sorted(given.keys() - known.__annotations__.keys()):
+        raise InvalidSetting(
+            f"{unknown[0]!r} is no argument here: write one of "
+            f"{', '.join(sorted(known.__annotations__))}."
+        )
+    return {**given, "data": None if data is None else str(data), "server": server}

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Unpack
 
-from indexer.label_rules import plain
+from indexer.commit_rules import check_ttl
+from indexer.label_rules import plain, words
 from indexer.library.portals import console_for
-from indexer.library.settings import ReachSettings, SnapshotSettings, where
+from indexer.library.settings import ReachSettings, SnapshotSettings, arguments
 from indexer.library.version import Version
 from indexer.places import open_workspace, order_of, place_of, settings_of
 from indexer.records import Snapshot
@@ -59,23 +60,25 @@ def snapshot(
     it has come is shown on a terminal and in a notebook, unless `progress` says otherwise. Raises
     what `indexer.errors` draws; then nothing was recorded.
     """
-    settings = settings_of({**where(data, server), **given})
+    if ttl is not None:
+        check_ttl(ttl)
+    settings = settings_of(arguments(given, SnapshotSettings, data, server))
     order = order_of(
         settings,
         [str(uri)] if isinstance(uri, (str, Path)) else [_mounted(*pair) for pair in uri.items()],
         name=name,
         type=type,
-        aliases=list(aliases),
+        aliases=list(words(aliases)),
         notes=notes,
         allow_empty=allow_empty,
-        include=list(include),
-        exclude=list(exclude),
+        include=list(words(include)),
+        exclude=list(words(exclude)),
         heads=heads,
         as_of=as_of,
         ttl_s=None if ttl is None else math.ceil(ttl.total_seconds()),
         description=description,
         metadata=None if metadata is None else plain(metadata),
-        tags=list(tags),
+        tags=list(words(tags)),
         run=run,
     )
     place = place_of(settings)
@@ -108,7 +111,7 @@ def open(  # noqa: A001 - as in `io.open`
     was when the version was made. Raises `InvalidReference` and `NoSuchVersion`.
     """
     wanted = parse_reference(ref)
-    place = place_of(settings_of({**where(data, server), **given}))
+    place = place_of(settings_of(arguments(given, ReachSettings, data, server)))
     with Portal(open_workspace(place, creates=False)) as portal:
         record = portal.run(lambda workspace: workspace.version(wanted))
     return Version(record, place)

@@ -59,13 +59,13 @@ class TalliesDocument(Answer, frozen=True, kw_only=True):
 class DiffSummaryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", tag="summary"):
     """How much changed between two versions, by digest, and how many shards were read for it.
 
-    Where `has_renames` is false, too much was added and removed to look for renames.
+    Where `renames` is false, too much was added and removed to look for renames.
     """
 
     before: Digest
     after: Digest
     tallies: TalliesDocument
-    has_renames: bool
+    renames: bool
     shards: int
     shards_read: int
 
@@ -76,7 +76,7 @@ class DiffSummaryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", t
             before=summary.before,
             after=summary.after,
             tallies=TalliesDocument.of(summary.tallies),
-            has_renames=summary.has_renames,
+            renames=summary.has_renames,
             shards=summary.shards,
             shards_read=summary.shards_read,
         )
@@ -87,7 +87,7 @@ class DiffSummaryDocument(Answer, frozen=True, kw_only=True, tag_field="kind", t
             before=self.before,
             after=self.after,
             tallies=self.tallies.record(),
-            has_renames=self.has_renames,
+            has_renames=self.renames,
             shards=self.shards,
             shards_read=self.shards_read,
         )

@@ -159,14 +159,14 @@ class EdgeDocument(Answer, frozen=True, kw_only=True):
 class LineageDocument(Answer, frozen=True, kw_only=True):
     """What the version `ref` came from, and what came from it, nearest first.
 
-    Where `is_cut`, there is more than was followed.
+    Where `cut`, there is more than was followed.
     """
 
     ref: str
     versions: list[VersionDocument]
     runs: list[RunDocument]
     edges: list[EdgeDocument]
-    is_cut: bool
+    cut: bool
 
     @classmethod
     def of(cls, lineage: Lineage) -> LineageDocument:
@@ -179,7 +179,7 @@ class LineageDocument(Answer, frozen=True, kw_only=True):
                 EdgeDocument(run=edge.run_id, relation=edge.relation, ref=edge.ref)
                 for edge in lineage.edges
             ],
-            is_cut=lineage.is_cut,
+            cut=lineage.is_cut,
         )
 
     def record(self) -> Lineage:
@@ -190,5 +190,5 @@ class LineageDocument(Answer, frozen=True, kw_only=True):
             versions=versions,
             runs=tuple(run.record() for run in self.runs),
             edges=tuple(LineageEdge(edge.run, edge.relation, edge.ref) for edge in self.edges),
-            is_cut=self.is_cut,
+            is_cut=self.cut,
         )

@@ -76,7 +76,7 @@ def test_a_model_is_traced_both_ways(story: Pair) -> None:
     down = story("lineage", "vision/images", "--down", "--depth", "1")
     assert len(down.output.splitlines()) == 3
     assert "--depth" in down.errors
-    assert story("lineage", "vision/images", "--down", "--depth", "1", "--json").document["is_cut"]
+    assert story("lineage", "vision/images", "--down", "--depth", "1", "--json").document["cut"]
     assert len(story("lineage", "vision/model", "--up", "--down").output.splitlines()) == 6
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import io
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -109,6 +111,28 @@ def test_what_cannot_be_asked_is_an_error_of_ours(version: indexer.Version) -> N
         version.diff(version).tables("more")
     with pytest.raises(InvalidSetting, match="not UTF-8"):
         version.query("FROM entries", prefix=b"\xff")
+    lineage: Any = version.lineage
+    with pytest.raises(InvalidSetting, match="no direction"):
+        lineage(direction="left")
+    wrong: Any = {"endpont_url": "http://127.0.0.1:1"}
+    for verb in (partial(indexer.open, "p/a:v0"), partial(indexer.run, project="p")):
+        with pytest.raises(InvalidSetting, match="'endpont_url' is no argument"):
+            verb(**wrong)
+    with pytest.raises(InvalidSetting, match="no time to live"):
+        version.expire_after(timedelta.max)
+    with pytest.raises(InvalidSetting, match="no time to live"):
+        indexer.snapshot("files", name="p/a", ttl=timedelta.max)
+
+
+def test_a_text_is_one_word_and_not_its_letters(version: indexer.Version, tmp_path: Path) -> None:
+    assert version.verify(include="**/*.bin").entries == 1
+    assert version.download(tmp_path / "out", exclude="a/*").objects == 1
+    assert version.change(add_tags="good").record.tags == ("good",)
+    again = indexer.snapshot(
+        tmp_path / "files", name="p/b", aliases="best", include="t.csv", data=tmp_path / "data"
+    )
+    assert (again.record.objects, again.record.aliases) == (1, ("best", "latest"))
+    assert indexer.Artifact("a", aliases="best", tags="good").tags == ("good",)
 
 
 def test_a_table_that_was_overwritten_is_an_error_that_says_so(
