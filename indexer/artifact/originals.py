@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 import pyarrow as pa
 
 from indexer.entries import source_of, uri_of
+from indexer.errors import AccessDenied
 from indexer.keyspace import Key
 from indexer.manifest import Manifest, SourceRef
 from indexer.objects import Checksum, Head, Pin, pin_of
@@ -34,7 +35,7 @@ from indexer.protocols import (
     SourceOptions,
     Store,
 )
-from indexer.sources import BUCKET_SCHEMES, SourceUri, parse_source
+from indexer.sources import BUCKET_SCHEMES, FILE_SCHEME, SourceUri, parse_source
 from indexer.telemetry import Counters
 
 _HAVE_LINKS: Final = tuple(f"{scheme}://" for scheme in BUCKET_SCHEMES)
@@ -133,11 +134,17 @@ class Originals:
     async def place(self, original: Original) -> tuple[Store, Key]:
         """The store of an object, and its key there.
 
-        Raises what reaching its server raises, and `InvalidReference` for a URI of its own that
-        names nothing which can be read.
+        Raises what reaching its server raises, `InvalidReference` for a URI of its own that names
+        nothing which can be read, and `AccessDenied` for one that names a file of this machine,
+        which no scan records.
         """
         if original.uri is not None:
             uri = parse_source(original.uri)
+            if uri.scheme == FILE_SCHEME:
+                raise AccessDenied(
+                    f"{original.uri}: entries may not name files of their own; this version was "
+                    f"not made by a scan, and its file is not read."
+                )
             connection = await self._connection(uri)
             return await connection.objects(uri), Key(uri.last_component)
         source = source_of(self._sources, original.path)
