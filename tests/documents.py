@@ -16,17 +16,18 @@ HTTP = "docs/http.md"
 FORMAT, LISTING, CONTRIBUTING = "docs/manifest-format.md", "docs/listing.md", "CONTRIBUTING.md"
 STORES, ENRICHMENT = "docs/stores.md", "docs/enrichment.md"
 LINEAGE, RETENTION, DIFF = "docs/lineage.md", "docs/retention.md", "docs/diff.md"
+QUERY = "docs/query.md"
 VERIFY, FILESYSTEM = "docs/verify.md", "docs/filesystem.md"
 DOWNLOAD = "docs/download.md"
 GUIDE, PYTHON = "docs/guide.md", "docs/python.md"
 CONTRACT = "docs/store-contract.md"
 OWN = (
     *(README, COMMAND, SETTINGS, HTTP, STORES, ENRICHMENT, LINEAGE, RETENTION, DIFF),
-    *(VERIFY, FILESYSTEM, DOWNLOAD, GUIDE, PYTHON),
+    *(QUERY, VERIFY, FILESYSTEM, DOWNLOAD, GUIDE, PYTHON),
     *(FORMAT, LISTING, CONTRACT, CONTRIBUTING),
 )
 """Those that are looked at word by word."""
-SERVED = (README, HTTP, LINEAGE, DIFF, VERIFY, FILESYSTEM, DOWNLOAD, GUIDE, PYTHON)
+SERVED = (*(README, HTTP, LINEAGE, DIFF, QUERY, VERIFY, FILESYSTEM, DOWNLOAD, GUIDE, PYTHON),)
 """Those whose Python needs servers or folders; it is run beside those."""
 
 Documents = Mapping[str, str]
