@@ -143,7 +143,7 @@ class App:
         with self.catalog.leases.hold():
             snapshot = await run_job(
                 request,
-                self._servers.reach(options, counters),
+                self._servers.reach(options, counters, log=log),
                 self._tools(counters),
                 request_id or uuid4().hex,
             )

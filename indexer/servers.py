@@ -64,8 +64,13 @@ class ResilientServers:
         options: SourceOptions,
         counters: Counters,
         records: Sequence[Mapping[str, Any]] = (),
+        log: Any = None,
     ) -> Reach:
-        """See `protocols.Servers`: bounded by the caller's caps and by what the servers take."""
+        """See `protocols.Servers`: bounded by the caller's caps and by what the servers take.
+
+        What is tried again is told to `log`.
+        """
+        log = log or self._log
         recorded = {record["uri"]: record for record in records}
         caps = Caps(options.in_flight, options.requests_per_s)
         retry, first_contact = (
@@ -77,7 +82,7 @@ class ResilientServers:
         async def reach(uri: SourceUri) -> AsyncIterator[Reached]:
             def on_retry(attempt: int, error: Exception, delay_s: float) -> None:
                 counters.retries += 1
-                self._log.info(
+                log.info(
                     "retry",
                     source=uri.shown,
                     attempt=attempt,

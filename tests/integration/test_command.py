@@ -317,12 +317,14 @@ def test_notes_and_aliases_are_all_that_changes(indexer: Command, source: str) -
         "latest",
     ]
     assert indexer("alias", "ls", "p/a", "--json").documents == [
-        {"alias": "best", "ref": "p/a:v1"},
-        {"alias": "latest", "ref": "p/a:v1"},
+        {"alias": "best", "ref": "p/a:v1", "protected": False},
+        {"alias": "latest", "ref": "p/a:v1", "protected": False},
     ]
-    assert (
-        indexer("alias", "ls", "p/a").output == "ALIAS   VERSION\nbest    p/a:v1\nlatest  p/a:v1\n"
-    )
+    assert indexer("alias", "ls", "p/a").output.splitlines() == [
+        "ALIAS   VERSION  PROTECTED",
+        "best    p/a:v1   no",
+        "latest  p/a:v1   no",
+    ]
     assert indexer("show", "p/a:best", "--json").document["version"] == "v1"
     assert indexer("alias", "remove", "p/a", "best", "--json").document["aliases"] == ["latest"]
     failed(indexer("show", "p/a:best"), 3)

@@ -242,6 +242,9 @@ def test_the_verbs_of_python_run(session: Session, project: Project, tmp_path: P
     assert len(list((tmp_path / "some" / "train").iterdir())) == 10
 
 
+PARTS = {"": slice(None), ":-1]": slice(-1), "-1:]": slice(-1, None)}
+"""Of what a command prints, the objects that are meant."""
+
 JSON_COMMANDS = {
     "`indexer snapshot`, `indexer artifact put`": [
         "snapshot {uri} --name vision/images --alias other",
@@ -253,6 +256,7 @@ JSON_COMMANDS = {
     ],
     "`indexer show`, `indexer note`, `indexer metadata`, `indexer describe` of a version, "
     "`indexer tag add`, `indexer tag remove`, `indexer alias set`, `indexer alias remove`, "
+    "`indexer alias protect`, `indexer alias unprotect`, `indexer ttl`, `indexer rm`, "
     "`indexer runs use`, and `indexer ls` of an artifact": [
         "show vision/images",
         "note vision/images:v0 seen",
@@ -262,10 +266,25 @@ JSON_COMMANDS = {
         "tag remove vision/images seen",
         "runs use train vision/images",
         "alias set vision/images:v0 reviewed",
+        "alias protect vision/images reviewed",
+        "alias unprotect vision/images reviewed",
         "alias remove vision/images reviewed",
+        "ttl vision/files:v1 30d",
+        "rm vision/files:v1",
         "ls vision/images",
     ],
     "`indexer ls` of a version, one object for each entry": ["ls vision/images:v0"],
+    "`indexer diff`, one object for each change, and the summary last": [
+        "diff vision/images:v0 vision/files:v0 [:-1]"
+    ],
+    "`indexer diff --folders`, one object for each folder or entry, and the summary last": [
+        "diff vision/images:v0 vision/files:v0 --folders [:-1]"
+    ],
+    "`indexer diff --summary`, and the last line of the others": [
+        "diff vision/images:v0 vision/files:v0 --summary",
+        "diff vision/images:v0 vision/files:v0 [-1:]",
+        "diff vision/images:v0 vision/files:v0 --folders [-1:]",
+    ],
     "`indexer ls`": ["ls"],
     "`indexer ls` of a project, and `indexer describe` of an artifact": [
         "ls vision",
@@ -280,6 +299,17 @@ JSON_COMMANDS = {
     ],
     "`indexer runs show`": ["runs show train"],
     "`indexer lineage`": ["lineage vision/images"],
+    "`indexer gc`": ["gc --dry-run"],
+    "`indexer download`": ["download vision/images:v0 --root {root}"],
+    "`indexer verify`, first one object for each entry that cannot be fetched, by path": [
+        "verify vision/files:v0 [:-1]"
+    ],
+    "`indexer verify`, and one of all as the last line": [
+        "verify vision/files:v0 [-1:]",
+        "verify vision/images:v0",
+    ],
+    "`indexer verify --structure`": ["verify vision/images:v0 --structure"],
+    "`indexer urls`, one object for each entry": ["urls vision/images:v0"],
     "`indexer doctor`": ["doctor {uri}"],
     "`indexer serve`, once it listens": [],
     "`indexer jobs ls`, `indexer jobs show`, `indexer jobs cancel`, `indexer jobs follow`": [
@@ -307,10 +337,18 @@ def test_the_fields_of_json_are_documented(
         job = command("jobs", "ls", "--server", url, "--json").document["id"]
         assert command("runs", "start", "vision", "--id", "train").code == 0
         assert command("tag", "add", "vision/images", "kept").code == 0
+        # Beside the image a file that was overwritten, and a version that may go.
+        (tmp_path / "files").mkdir()
+        for body in ("first", "overwritten"):
+            (tmp_path / "files" / "b").write_text(body)
+            snapshot(command, str(tmp_path / "files"), "--name", "vision/files")
+        places = {"uri": uri, "url": url, "job": job, "root": tmp_path / "root"}
         for line in (line for lines in JSON_COMMANDS.values() for line in lines):
-            ran = command(*shlex.split(line.format(uri=uri, url=url, job=job)), "--json")
+            asked, _, part = line.partition(" [")
+            ran = command(*shlex.split(asked.format(**places)), "--json")
             assert ran.documents, ran.errors
-            found[line] = ran.documents
+            found[line] = ran.documents[PARTS[part]]
+            assert found[line], line
     for rows, lines in zip(tables(text), JSON_COMMANDS.values(), strict=True):
         for line in lines or ["serve"]:
             for document in found[line]:
