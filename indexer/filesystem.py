@@ -32,6 +32,7 @@ from fsspec.spec import AbstractBufferedFile
 
 from indexer.artifact.files import VersionFiles
 from indexer.artifact.handle import Handle
+from indexer.artifact.recorded import InMemory
 from indexer.errors import (
     AccessDenied,
     IndexerError,
@@ -208,7 +209,6 @@ class IndexerFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **_: Any
     ) -> bytes:
-        buffer = _Buffer()
         path = self._strip_protocol(path)
         with _as_os_errors():
             files, inner = await self._file(path)
@@ -217,11 +217,12 @@ class IndexerFileSystem(AsyncFileSystem):  # type: ignore[misc]
                 if await files.has_below(inner + b"/"):
                     raise _is_folder(path)
                 raise NoSuchObject(f"{path}: there is no such entry in {files.record.ref}.")
+            memory = InMemory(entry.size)
             first, last, _step = slice(start, end).indices(entry.size)
             if first < last or not entry.size:
                 is_whole = (first, last) == (0, entry.size)
-                await files.read(inner, buffer, start=first, end=None if is_whole else last)
-        return bytes(buffer.data)
+                await files.read(inner, memory, start=first, end=None if is_whole else last)
+        return b"".join(memory.pieces)
 
     async def _get_file(
         self, rpath: str, lpath: str | Path, callback: Any = None, **_: Any
@@ -385,19 +386,6 @@ class _Session:
         if self.pid == os.getpid() and self._loop.is_running():
             with suppress(Exception):
                 self._held.result(FILE_SYSTEM_CLOSE_TIMEOUT_S)
-
-
-class _Buffer:
-    """Bytes of an object in memory. See `protocols.Sink`."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    async def write(self, data: bytes) -> None:
-        self.data += data
-
-    def restart(self) -> None:
-        self.data.clear()
 
 
 class _FileSink:

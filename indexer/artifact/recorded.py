@@ -1,4 +1,4 @@
-"""recorded: reads an original, or says what became of it.
+"""recorded: reads an original, into memory or elsewhere, or says what became of it.
 
 Invariants
   * What is read is what was recorded; else the error names the object, what was recorded and what
@@ -31,3 +31,23 @@ async def read_as_recorded(
             said = raised
         finding = what_is_found(original, said, originals.uri_of(original))
         raise type(error)(str(error) if finding is None else finding.sentence) from error
+
+
+class InMemory:
+    """A sink that keeps what comes, and not more than was recorded. See `protocols.Sink`."""
+
+    def __init__(self, size_bytes_max: int) -> None:
+        self._size_bytes_max = size_bytes_max
+        self.restart()
+
+    def restart(self) -> None:
+        """See `protocols.Sink`."""
+        self.pieces: list[bytes] = []
+        self.size_bytes = 0
+
+    async def write(self, data: bytes) -> None:
+        """See `protocols.Sink`."""
+        self.size_bytes += len(data)
+        if self.size_bytes > self._size_bytes_max:
+            raise ObjectChanged("the object has more bytes than it had when it was recorded")
+        self.pieces.append(data)

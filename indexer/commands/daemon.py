@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.commands.session import Session, common, connection, query_limits, with_session
+from indexer.commands.session import Session, common, connection, newest, query_limits, with_session
 from indexer.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -76,13 +76,7 @@ def jobs() -> None:
 
 
 @jobs.command("ls")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1000),
-    default=100,
-    metavar="N",
-    help="How many of the newest.  [100]",
-)
+@newest
 @common
 @with_session
 def jobs_ls(session: Session, limit: int) -> None:

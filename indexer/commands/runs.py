@@ -11,6 +11,7 @@ from indexer.commands.session import (
     Session,
     common,
     mapping_of,
+    newest,
     show_version,
     with_session,
 )
@@ -29,13 +30,7 @@ def runs() -> None:
 @runs.command("ls")
 @click.argument("project")
 @click.option("--job-type", metavar="TYPE", help="Only runs of this kind.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1000),
-    default=100,
-    metavar="N",
-    help="How many of the newest.  [100]",
-)
+@newest
 @common
 @with_session
 def runs_ls(session: Session, project: str, job_type: str | None, limit: int) -> None:

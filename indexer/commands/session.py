@@ -74,6 +74,16 @@ def selecting(command: Command) -> Command:
     return command
 
 
+newest = click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=100,
+    metavar="N",
+    help="How many of the newest.  [100]",
+)
+"""How much a list shows that begins with the newest."""
+
+
 def query_limits(command: Command) -> Command:
     """The options that say what a query may take."""
     for option in reversed(

@@ -28,6 +28,7 @@ from indexer.artifact.download.sameness import is_lasting, provable, verifiable
 from indexer.artifact.download.target import Target, Wanted
 from indexer.artifact.found import Finding, recorded_identity
 from indexer.artifact.originals import Originals
+from indexer.artifact.recorded import InMemory
 from indexer.checksums import Hash, new_hash
 from indexer.errors import ObjectChanged
 from indexer.file_copy import write_all
@@ -115,7 +116,7 @@ class Fetcher:
 
     async def _fetch_small(self, wanted: Wanted, store: Store, key: Key) -> Outcome:
         async with self._budget.hold(max(1, wanted.size)):
-            body = _Body(wanted.size)
+            body = InMemory(wanted.size)
             await store.read(key, wanted.original.pin, body)
             if body.size_bytes != wanted.size:
                 raise _other_size(wanted, body.size_bytes)
@@ -371,24 +372,6 @@ class _NewPart:
         os.close(self.fd)
         with suppress(OSError):
             os.unlink(self.name, dir_fd=self._desk.target.parts)
-
-
-class _Body:
-    """A sink that keeps what comes, and not more than it should. See `protocols.Sink`."""
-
-    def __init__(self, size_bytes_max: int) -> None:
-        self._size_bytes_max = size_bytes_max
-        self.restart()
-
-    def restart(self) -> None:
-        self.pieces: list[bytes] = []
-        self.size_bytes = 0
-
-    async def write(self, data: bytes) -> None:
-        self.size_bytes += len(data)
-        if self.size_bytes > self._size_bytes_max:
-            raise ObjectChanged("the object has more bytes than it had when it was recorded")
-        self.pieces.append(data)
 
 
 class _FileSink:

@@ -20,11 +20,11 @@ from indexer.artifact.handle import Handle
 from indexer.artifact.originals import Original, originals_of
 from indexer.artifact.query.messages import Bounds, TableStates, Task, View
 from indexer.artifact.query.sandbox import answer
-from indexer.artifact.recorded import read_as_recorded
+from indexer.artifact.recorded import InMemory, read_as_recorded
 from indexer.checksums import ALGORITHMS, new_hash
 from indexer.content import decode_shard
 from indexer.defaults import QueryLimits
-from indexer.errors import Busy, Mismatch, NoSuchObject, ObjectChanged, QueryRefused
+from indexer.errors import Busy, Mismatch, NoSuchObject, QueryRefused
 from indexer.limits import (
     MIB,
     QUERIES_AT_ONCE_MAX,
@@ -173,10 +173,11 @@ class _Serving:
             )
         (original,) = originals_of(row, of_moment=handle.is_of_moment)
         async with handle.originals() as originals:
-            memory = _Memory(size_bytes)
+            memory = InMemory(size_bytes)
             await read_as_recorded(originals, original, memory)
-        await self._threads.run(check_bytes, memory.data, original, f"{handle.record.ref}/{shown}")
-        return bytes(memory.data)
+        data = b"".join(memory.pieces)
+        await self._threads.run(check_bytes, data, original, f"{handle.record.ref}/{shown}")
+        return data
 
     async def _row(self, manifest: Manifest, path: bytes) -> pa.Table | None:
         place = bisect_left(manifest.shards, path, key=lambda shard: shard.max_path)
@@ -188,25 +189,7 @@ class _Serving:
         return row if row.num_rows else None
 
 
-class _Memory:
-    """A sink of so many bytes."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self.data = bytearray()
-        self._size_bytes = size_bytes
-
-    async def write(self, data: bytes) -> None:
-        if len(self.data) + len(data) > self._size_bytes:
-            raise ObjectChanged(
-                f"the object has more than the {self._size_bytes:,} bytes recorded."
-            )
-        self.data += data
-
-    def restart(self) -> None:
-        self.data.clear()
-
-
-def check_bytes(data: bytearray, original: Original, shown: str) -> None:
+def check_bytes(data: bytes, original: Original, shown: str) -> None:
     """Raises `Mismatch` where bytes are not those that were recorded."""
     checksum = original.checksum
     if len(data) != original.pin.size:
